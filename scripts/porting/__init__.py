@@ -1,0 +1,1 @@
+"""Rewrites TF1 scripts for tfreg; imports no TensorFlow, so that porting is fast."""

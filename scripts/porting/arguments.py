@@ -1,0 +1,98 @@
+"""Arguments of a call as tfreg takes them: fewer, in another order, renamed."""
+
+from collections.abc import Sequence
+
+import libcst as cst
+
+from porting import names
+
+
+class Unportable(Exception):
+    """What is to be written by hand, as a sentence."""
+
+
+def adapt(args: Sequence[cst.Arg], entry: names.Entry) -> list[cst.Arg]:
+    """Returns the arguments for an entry's target.
+
+    Raises:
+        Unportable: an argument that tfreg can't take.
+    """
+    if not entry.arguments:
+        return list(args)
+    result: list[cst.Arg] = []
+    known = True  # Whether the position tells the name: not after *args.
+    shifted = entry.by_keyword
+    for position, arg in enumerate(args):
+        if arg.star:
+            if arg.star == "*":
+                known = False
+                if shifted:
+                    raise Unportable("write the arguments without *, by keyword")
+            result.append(arg)
+            continue
+        if arg.keyword is not None:
+            name = arg.keyword.value
+        elif known and position < len(entry.arguments):
+            name = entry.arguments[position]
+        else:
+            result.append(arg)
+            continue
+        if name in entry.refused and not is_nothing(arg.value):
+            raise Unportable(f"{entry.target} has no {name}: write what it did")
+        if name in entry.dropped or name in entry.refused:
+            shifted = shifted or arg.keyword is None
+            continue
+        name = dict(entry.renamed).get(name, name)
+        keyword = arg.keyword is not None or shifted
+        result.append(name_argument(arg, name) if keyword else arg)
+    return end_arguments(result, args)
+
+
+def end_arguments(result: Sequence[cst.Arg], args: Sequence[cst.Arg]) -> list[cst.Arg]:
+    """Returns arguments whose last one ends as the last one did before."""
+    if not result or result[-1] is args[-1]:
+        return list(result)
+    last = result[-1].with_changes(
+        comma=args[-1].comma,
+        whitespace_after_arg=args[-1].whitespace_after_arg,
+    )
+    return [*result[:-1], last]
+
+
+def name_argument(arg: cst.Arg, name: str) -> cst.Arg:
+    """Returns an argument given by keyword."""
+    if arg.keyword is not None and arg.keyword.value == name:
+        return arg
+    return arg.with_changes(
+        keyword=cst.Name(name),
+        equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")),
+    )
+
+
+def separate(args: Sequence[cst.Arg]) -> list[cst.Arg]:
+    """Returns arguments with a comma and a space between them."""
+    comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+    last = len(args) - 1
+    return [
+        arg.with_changes(comma=cst.MaybeSentinel.DEFAULT if i == last else comma)
+        for i, arg in enumerate(args)
+    ]
+
+
+def is_nothing(node: cst.BaseExpression) -> bool:
+    """Returns whether an expression is None or False, which ask for nothing."""
+    return isinstance(node, cst.Name) and node.value in ("None", "False")
+
+
+def find_argument(
+    args: Sequence[cst.Arg], position: int, *keywords: str
+) -> cst.Arg | None:
+    """Returns an argument by position or by any of its names; None: it isn't there."""
+    for index, arg in enumerate(args):
+        if arg.star:
+            return None
+        if arg.keyword is None and index == position:
+            return arg
+        if arg.keyword is not None and arg.keyword.value in keywords:
+            return arg
+    return None

@@ -1,0 +1,180 @@
+"""What a name in a source file stands for, by its imports and scopes.
+
+    found = Resolver(wrapper)
+    found.resolve(node)  # "contrib.conv2d" for slim.conv2d, tf.contrib.layers.conv2d
+
+A name that is a parameter, or is bound to different things, stands for nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import libcst as cst
+from libcst import metadata
+
+from porting import names
+
+PROVIDERS = (
+    metadata.ExpressionContextProvider,
+    metadata.ScopeProvider,
+    metadata.PositionProvider,
+    metadata.ParentNodeProvider,
+)
+
+
+class Resolver:
+    """Finds what the expressions of one file stand for."""
+
+    def __init__(self, wrapper: metadata.MetadataWrapper):
+        found: Mapping[Any, Mapping[Any, Any]] = wrapper.resolve_many(PROVIDERS)
+        self._scopes = found[metadata.ScopeProvider]
+        self._positions = found[metadata.PositionProvider]
+        self._parents = found[metadata.ParentNodeProvider]
+        contexts = found[metadata.ExpressionContextProvider]
+        load = metadata.ExpressionContext.LOAD
+        self._reads: dict[tuple[metadata.Scope, str], list[cst.Name]] = {}
+        for node, scope in self._scopes.items():
+            if isinstance(node, cst.Name) and contexts.get(node) is load:
+                self._reads.setdefault((scope, node.value), []).append(node)
+        self._open: set[tuple[int, str]] = set()
+        self._known: dict[cst.CSTNode, str | None] = {}
+
+    def get_line(self, node: cst.CSTNode) -> int:
+        """Returns the line on which a node begins."""
+        return self._positions[node].start.line
+
+    def get_parent(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        """Returns the node around a node; None around the module."""
+        return self._parents.get(node)
+
+    def find_parent(self, node: cst.CSTNode, *kinds: type) -> cst.CSTNode | None:
+        """Returns the innermost node around a node that is of one of the kinds."""
+        parent = self.get_parent(node)
+        while parent is not None and not isinstance(parent, kinds):
+            parent = self.get_parent(parent)
+        return parent
+
+    def resolve(self, node: cst.CSTNode) -> str | None:
+        """Returns the normal name of what an expression stands for, or None."""
+        name = self.find_name(node)
+        return name and names.normalize(name)
+
+    def find_name(self, node: cst.CSTNode) -> str | None:
+        """Returns the name as it is imported, e.g. tensorflow.contrib.slim.conv2d."""
+        if node not in self._known:
+            self._known[node] = self._find_name(node)
+        return self._known[node]
+
+    def _find_name(self, node: cst.CSTNode) -> str | None:
+        if isinstance(node, cst.Name):
+            return self._resolve_name(node)
+        if isinstance(node, cst.Attribute):
+            base = self.find_name(node.value)
+            return base and f"{base}.{node.attr.value}"
+        if isinstance(node, cst.Call):
+            function = self.find_name(node.func)
+            return function and f"{function}()"
+        return None
+
+    def _resolve_name(self, node: cst.Name) -> str | None:
+        scope = self._scopes.get(node)
+        if scope is None or (id(scope), node.value) in self._open:
+            return None
+        key = (id(scope), node.value)
+        self._open.add(key)
+        try:
+            found = {self._resolve_binding(b) for b in self.find_bindings(node)}
+        finally:
+            self._open.remove(key)
+        same = len({name and names.normalize(name) for name in found}) == 1
+        return min(found, key=str) if same else None
+
+    def find_bindings(self, node: cst.Name) -> Sequence[metadata.BaseAssignment]:
+        """Returns what a name is bound by."""
+        scope = self._scopes.get(node)
+        return list(scope[node.value]) if scope is not None else []
+
+    def find_definitions(self, node: cst.Name) -> list[cst.CSTNode]:
+        """Returns the nodes by which a name is bound, e.g. a FunctionDef."""
+        bindings = self.find_bindings(node)
+        return [b.node for b in bindings if hasattr(b, "node")]
+
+    def _resolve_binding(self, binding: metadata.BaseAssignment) -> str | None:
+        if isinstance(binding, metadata.ImportAssignment):
+            return resolve_import(binding.node, binding.name)
+        value = self.get_value(binding)
+        return None if value is None else self.find_name(value)
+
+    def get_value(self, binding: metadata.BaseAssignment) -> cst.CSTNode | None:
+        """Returns the expression that a name is bound to, where it is one."""
+        target = getattr(binding, "node", None)
+        if not isinstance(target, cst.Name):
+            return None
+        parent = self.get_parent(target)
+        if isinstance(parent, cst.AsName):
+            item = self.get_parent(parent)
+            return item.item if isinstance(item, cst.WithItem) else None
+        if isinstance(parent, cst.AnnAssign):
+            return parent.value
+        statement = self.get_parent(parent) if parent is not None else None
+        plain = isinstance(parent, cst.AssignTarget)
+        return statement.value if plain and isinstance(statement, cst.Assign) else None
+
+    def find_value(self, node: cst.CSTNode) -> cst.CSTNode:
+        """Returns what a name is bound to where it is bound once, or the node."""
+        if isinstance(node, cst.Name):
+            bindings = self.find_bindings(node)
+            if len(bindings) == 1:
+                value = self.get_value(bindings[0])
+                alias = isinstance(
+                    self.get_parent(getattr(bindings[0], "node", node)), cst.AsName
+                )
+                return node if value is None or alias else value
+        return node
+
+    def list_reads(self, scope: metadata.Scope, name: str) -> list[cst.Name]:
+        """Returns where a name is used in a scope, apart from those within it."""
+        return self._reads.get((scope, name), [])
+
+    def list_scopes(self) -> set[metadata.Scope]:
+        """Returns the scopes of the file."""
+        return {scope for scope in self._scopes.values() if scope is not None}
+
+
+def resolve_import(node: cst.CSTNode | None, bound: str) -> str | None:
+    """Returns what an import binds to a name, in full.
+
+    Args:
+        node: an Import or ImportFrom.
+        bound: the name, e.g. tf of `import tensorflow as tf`.
+    """
+    if isinstance(node, cst.Import):
+        for alias in node.names:
+            if alias.asname is None and f"{alias.evaluated_name}.".startswith(
+                f"{bound}."
+            ):
+                return bound
+            if alias.evaluated_alias == bound:
+                return alias.evaluated_name
+    if isinstance(node, cst.ImportFrom) and isinstance(node.names, Sequence):
+        if node.relative or node.module is None:
+            return None
+        module = get_dotted(node.module)
+        for alias in node.names:
+            if (alias.evaluated_alias or alias.evaluated_name) == bound:
+                return f"{module}.{alias.evaluated_name}"
+    return None
+
+
+def get_first(node: cst.CSTNode) -> cst.CSTNode:
+    """Returns the first name of a dotted one."""
+    while isinstance(node, cst.Attribute):
+        node = node.value
+    return node
+
+
+def get_dotted(node: cst.CSTNode) -> str:
+    """Returns the text of a dotted name."""
+    if isinstance(node, cst.Attribute):
+        return f"{get_dotted(node.value)}.{node.attr.value}"
+    return node.value if isinstance(node, cst.Name) else ""

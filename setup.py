@@ -1,0 +1,73 @@
+"""The metadata of tfreg; the tools' settings are in pyproject.toml."""
+
+import pathlib
+
+import setuptools
+
+README = pathlib.Path(__file__).with_name("README.md")
+
+# 2.16 is the first TensorFlow with Keras 3, which the documented numbers are compared
+# with. Tested with 2.21 only.
+TENSORFLOW = "tensorflow{extra}>=2.16"
+
+EXAMPLES = ["matplotlib", "mlxtend"]
+SWEEP = ["matplotlib", "scipy"]
+
+PORT = ["libcst"]
+
+setuptools.setup(
+    name="tfreg",
+    version="0.1.0",
+    description=(
+        "Regularized training in low-level TensorFlow 2: contrib's penalties and "
+        "collections, a tf.function loop, replicas."
+    ),
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    keywords=["tensorflow", "regularization", "weight decay", "tf.contrib", "training"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    packages=["tfreg", "tfreg.tf1"],
+    package_data={"tfreg": ["py.typed"]},
+    zip_safe=False,
+    install_requires=[
+        TENSORFLOW.format(extra=""),
+        "absl-py",
+        "numpy",
+        "rich",
+        "tensorboard",  # TensorFlow stopped depending on it
+    ],
+    extras_require={
+        "examples": EXAMPLES,
+        "sweep": SWEEP,
+        "gpu": [TENSORFLOW.format(extra="[and-cuda]")],
+        "port": PORT,
+        "test": [
+            *EXAMPLES,
+            *PORT,
+            *SWEEP,
+            "build",
+            "hypothesis",
+            "hypothesmith",
+            "import-linter>=2",
+            "mypy",
+            "pytest>=8",
+            "pytest-xdist",
+            "ruff~=0.17.6",  # another minor version formats otherwise
+            "scikit-learn",
+            "selenium",
+            "tf_slim",
+        ],
+    },
+)

@@ -1,0 +1,293 @@
+"""Penalties with the names and the numbers of `tf.contrib.layers`.
+
+    regularizer = tfreg.l2_regularizer(1e-4)
+    regularizer(w)  # 1e-4 * sum(w ** 2) / 2
+
+The trap: contrib has the half of `tf.nn.l2_loss`, Keras and Sonnet have not. Keras's
+`L2(1e-4)` is `l2_regularizer(2e-4)`.
+"""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+from absl import logging
+
+from tfreg import scopes, store, terms
+
+Regularizer = terms.Regularizer
+Scale: TypeAlias = float | tf.Variable | tf.Tensor | Callable[[Any], Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Scaled:
+    """`scale * measure(weights)`, in the weights' dtype."""
+
+    name: str
+    measure: Callable[[tf.Tensor], tf.Tensor]
+    scale: Scale
+
+    def __call__(self, weights: tf.Tensor) -> tf.Tensor:
+        if isinstance(weights, tf.RaggedTensor | tf.SparseTensor):
+            raise TypeError(
+                f"weights must be dense, got a {type(weights).__name__}: "
+                "pass its flat_values or values"
+            )
+        weights = tf.convert_to_tensor(weights)
+        dtype = weights.dtype
+        if not dtype.is_floating:
+            # In integers a scale of 1e-4 would be 0.
+            raise TypeError(f"weights must be floating, got {dtype.name}: cast them")
+        # A float16 sum of squares overflows at 65504.
+        if dtype.size < 4:
+            weights = tf.cast(weights, tf.float32)
+        scale = _read(self.scale)
+        if isinstance(scale, numbers.Real):
+            # tf.cast alone would round it to float32 on the way to float64.
+            scale = tf.convert_to_tensor(float(scale), weights.dtype)
+        return tf.cast(tf.cast(scale, weights.dtype) * self.measure(weights), dtype)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({_describe(self.scale)})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Sum:
+    """The sum of what its members give."""
+
+    name: str
+    members: tuple[Regularizer, ...]
+
+    def __call__(self, weights: tf.Tensor) -> tf.Tensor | None:
+        penalties = [member(weights) for member in self.members]
+        return terms.add_up([p for p in penalties if p is not None])
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.members))
+
+
+def no_regularizer(weights: tf.Tensor) -> None:
+    """Returns None, no penalty. Source: `tf.compat.v1.no_regularizer`."""
+    del weights
+
+
+def _read(scale: Scale) -> Any:
+    """Returns the scale's value now: a function is called with the step's number."""
+    if not callable(scale) or isinstance(scale, tf.Variable):
+        return scale
+    step = scopes.get_step_number()
+    if step is None:
+        raise ValueError(
+            f"scale must be known in this step, got the function {_describe(scale)} "
+            "and no step to call it with: put the step into "
+            "`with tfreg.step_scope(step=optimizer.step):`"
+        )
+    return scale(tf.convert_to_tensor(step[0]))
+
+
+def _describe(scale: Scale) -> str:
+    if isinstance(scale, tf.Variable):
+        return f"variable {scale.name}"
+    return getattr(scale, "__name__", repr(scale))
+
+
+def _check_scale(scale: Any, name: str = "scale") -> None:
+    if isinstance(scale, numbers.Integral):
+        raise ValueError(
+            f"{name} cannot be an integer, it must be a finite float >= 0, got "
+            f"{scale!r}: write 1.0 for 1, and 0.0 for no penalty"
+        )
+    if isinstance(scale, numbers.Real):
+        if not (math.isfinite(scale) and float(scale) >= 0.0):
+            raise ValueError(
+                f"{name} must be a finite float >= 0, got {scale!r}: "
+                "write 0.0 for no penalty"
+            )
+    elif not (tf.is_tensor(scale) or callable(scale)):
+        raise TypeError(
+            f"{name} must be a float, a tf.Variable or a function of the step, got "
+            f"{scale!r}: write for example 1e-4"
+        )
+
+
+def _scaled(name: str, measure: Callable, scale: Scale) -> Regularizer:
+    _check_scale(scale)
+    if isinstance(scale, numbers.Real) and scale == 0.0:
+        logging.info("Scale of 0 disables regularizer.")
+        return no_regularizer
+    return _Scaled(name, measure, scale)
+
+
+def _sum_of_magnitudes(weights: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.abs(weights))
+
+
+def l1_regularizer(scale: Scale) -> Regularizer:
+    """Returns the penalty `scale * sum(|w|)`.
+
+    Args:
+        scale: finite float >= 0, in loss per weight, 0.0 is no penalty; or a
+            tf.Variable; or a function, integer step -> scalar.
+
+    Returns:
+        A function: floating tensor of any shape -> scalar of the same dtype; float16
+        and bfloat16 are summed in float32. With 0.0 it returns None. For weights
+        that aren't dense and floating it raises TypeError.
+
+    Raises:
+        ValueError: `scale` is an int, a bool, negative, NaN or infinite.
+        TypeError: `scale` is no number, tensor or function.
+
+    Source: `tf.contrib.layers.l1_regularizer`; Keras `L1(s)` is the same.
+    """
+    return _scaled("l1_regularizer", _sum_of_magnitudes, scale)
+
+
+def l2_regularizer(scale: Scale) -> Regularizer:
+    """Returns the penalty `scale * sum(w ** 2) / 2`.
+
+    Args:
+        scale: finite float >= 0, in loss per squared weight, 0.0 is no penalty; or a
+            tf.Variable; or a function, integer step -> scalar.
+
+    Returns:
+        A function: floating tensor of any shape -> scalar of the same dtype; float16
+        and bfloat16 are summed in float32. With 0.0 it returns None. For weights
+        that aren't dense and floating it raises TypeError.
+
+    Raises:
+        ValueError: `scale` is an int, a bool, negative, NaN or infinite.
+        TypeError: `scale` is no number, tensor or function.
+
+    Source: `tf.contrib.layers.l2_regularizer`; Keras `L2(s)` is this at `2 * s`.
+    """
+    return _scaled("l2_regularizer", tf.nn.l2_loss, scale)
+
+
+def l1_l2_regularizer(scale_l1: Scale = 1.0, scale_l2: Scale = 1.0) -> Regularizer:
+    """Returns the penalty `scale_l1 * sum(|w|) + scale_l2 * sum(w ** 2) / 2`.
+
+    Args:
+        scale_l1: as for `l1_regularizer`; 0.0 leaves L2 alone.
+        scale_l2: as for `l2_regularizer`; 0.0 leaves L1 alone.
+
+    Returns:
+        A function as `l2_regularizer`'s; with 0.0 and 0.0 it returns None.
+
+    Raises:
+        ValueError: a scale is an int, a bool, negative, NaN or infinite.
+        TypeError: a scale is no number, tensor or function.
+
+    Source: `tf.contrib.layers.l1_l2_regularizer`; Keras `L1L2(a, b)` is this at
+        `(a, 2 * b)`.
+    """
+    _check_scale(scale_l1, "scale_l1")
+    _check_scale(scale_l2, "scale_l2")
+    members = [l1_regularizer(scale_l1), l2_regularizer(scale_l2)]
+    members = [member for member in members if member is not no_regularizer]
+    return _Sum("l1_l2_regularizer", tuple(members)) if members else no_regularizer
+
+
+def sum_regularizer(
+    regularizer_list: Sequence[Regularizer | None],
+) -> Regularizer | None:
+    """Returns the sum of several penalties.
+
+    Args:
+        regularizer_list: regularizers; None is left out.
+
+    Returns:
+        A function as `l2_regularizer`'s, or None where no member is left. It leaves out
+        members that return None, and returns None where all do.
+
+    Raises:
+        TypeError: a member isn't callable.
+
+    Source: `tf.contrib.layers.sum_regularizer`.
+    """
+    members = tuple(member for member in regularizer_list if member is not None)
+    for member in members:
+        if not callable(member):
+            raise TypeError(
+                f"regularizer_list must hold callables, got {member!r}: "
+                "write for example [tfreg.l1_regularizer(1e-5)]"
+            )
+    return _Sum("sum_regularizer", members) if members else None
+
+
+@scopes.do_not_convert
+def apply_regularization(
+    regularizer: Regularizer, weights_list: Sequence[Any] | None = None
+) -> tf.Tensor:
+    """Adds the summed penalty of weights to REGULARIZATION_LOSSES, as one entry.
+
+    In a step it belongs to the step: call it under the tape. Outside one it is a term
+    of the variables: it lives as long as they do and is evaluated in every total.
+
+    Args:
+        regularizer: any callable, tensor -> scalar tensor; None counts as 0.0.
+        weights_list: variables, in a step also tensors; None or empty: the collection
+            WEIGHTS, into which layers put their kernels.
+
+    Returns:
+        The sum's value now, a scalar: of the widest dtype where penalties differ.
+
+    Raises:
+        ValueError: no weights; a penalty that isn't a scalar; outside a step: something
+            that isn't a variable, the same regularizer on the same variables again, or
+            a scale that is a function of the step.
+        TypeError: `regularizer` isn't callable; `weights_list` is no list but a tensor.
+
+    Source: `tf.contrib.layers.apply_regularization`.
+    """
+    if not callable(regularizer):
+        raise TypeError(
+            f"regularizer must be a callable, got {regularizer!r}: "
+            "write for example tfreg.l2_regularizer(1e-4)"
+        )
+    shape = getattr(weights_list, "shape", None)
+    if shape is not None:
+        raise TypeError(
+            f"weights_list must be a list of variables, got one of shape {shape}: "
+            "write [weights]"
+        )
+    current = store.get_default_store()
+    weights = list(weights_list or current.get_collection(store.GraphKeys.WEIGHTS))
+    if not weights:
+        raise ValueError(
+            "No weights to regularize: weights_list must not be empty where the "
+            f"collection 'weights' is, got {weights_list!r}: pass variables"
+        )
+    name, lasting = "apply_regularization", scopes.get_step() is None
+    if lasting:
+        _check_lasting(current, regularizer, weights)
+    penalty = terms.apply_each(regularizer, weights, name)
+    if lasting:
+        current.add_term(name, regularizer, weights)
+    elif penalty is not None:
+        # Once per weight, whatever the examples are: not a step's own loss.
+        name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
+        current.add_loss(penalty, name, per_example=False)
+    return tf.constant(0.0) if penalty is None else penalty
+
+
+def _check_lasting(
+    current: store.Store, regularizer: Regularizer, weights: list
+) -> None:
+    for weight in weights:
+        if not terms.is_variable(weight):
+            raise ValueError(
+                "weights_list must hold variables outside a step, got "
+                f"{type(weight).__name__} {weight!r}: pass the variable itself"
+            )
+    same = [id(weight) for weight in weights]
+    for term in current.get_terms():
+        if term.regularizer is regularizer and list(map(id, term.variables)) == same:
+            raise ValueError(
+                f"apply_regularization must be called once for a model, got "
+                f"{regularizer!r} on the same variables again: call it where the model "
+                "is built, or inside the step"
+            )

@@ -1,0 +1,277 @@
+"""Rules: which variable, or which layer's output, gets which regularizer.
+
+    found = rules.parse("l2(1e-4)@kernel;l1(1e-5)@activity:dense_0")
+    rules.apply(found, model)  # of our layers, built or not; or any built tf.Module
+
+The trap: a pattern that matches nothing and penalizes nothing in silence. Here it is an
+error that lists the names there are.
+"""
+
+import dataclasses
+import numbers
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfreg import modules, regularizers, store
+
+# Name -> factory, and how many scales it takes.
+FACTORIES: dict[str, tuple[Callable[..., regularizers.Regularizer], int]] = {
+    "l1": (regularizers.l1_regularizer, 1),
+    "l2": (regularizers.l2_regularizer, 1),
+    "l1_l2": (regularizers.l1_l2_regularizer, 2),
+}
+TARGETS = ("kernel", "bias", "activity")
+
+_FORM = "REGULARIZER(SCALE[,SCALE])@TARGET[:PATTERN]"
+_RULE = re.compile(r"\s*(\w+)\(([^()]*)\)@(\w+)(?::\s*(\S.*?))?\s*", re.DOTALL)
+_BIAS_NAMES = ("b", "bias", "biases")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One regularizer for one kind of target; `str` gives the text that `parse` reads.
+
+    Attributes:
+        regularizer: a name in FACTORIES.
+        scales: its scales, finite floats >= 0.
+        target: one of TARGETS.
+        pattern: regular expression for the whole of a layer's name, without `;` and
+            without spaces at its ends; None: every layer.
+
+    Raises:
+        ValueError: a field isn't one of those.
+        TypeError: `scales` is no tuple, or `pattern` no text.
+    """
+
+    regularizer: str
+    scales: tuple[float, ...]
+    target: str
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.regularizer not in tuple(FACTORIES):
+            raise ValueError(
+                f"a regularizer must be one of {', '.join(FACTORIES)}, got "
+                f"{self.regularizer!r}: write for example l2"
+            )
+        if self.target not in TARGETS:
+            raise ValueError(
+                f"a target must be one of {', '.join(TARGETS)}, got {self.target!r}: "
+                "write for example kernel"
+            )
+        self._check_scales()
+        if self.pattern is not None:
+            _check_pattern(self.pattern)
+        self.make()
+        object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
+
+    def _check_scales(self) -> None:
+        good = isinstance(self.scales, tuple | list)
+        if not good or not all(isinstance(s, numbers.Real) for s in self.scales):
+            raise TypeError(
+                f"scales must be a tuple of floats, got {self.scales!r}: "
+                "write for example (1e-4,)"
+            )
+        _, num_scales = FACTORIES[self.regularizer]
+        if len(self.scales) != num_scales:
+            raise ValueError(
+                f"{self.regularizer} must have {num_scales} scale(s), got "
+                f"{len(self.scales)}: write {_FORM}"
+            )
+
+    def make(self) -> regularizers.Regularizer:
+        """Returns the regularizer."""
+        factory, _ = FACTORIES[self.regularizer]
+        return factory(*self.scales)
+
+    def __str__(self) -> str:
+        scales = ",".join(map(repr, self.scales))
+        pattern = f":{self.pattern}" if self.pattern else ""
+        return f"{self.regularizer}({scales})@{self.target}{pattern}"
+
+
+def _check_pattern(pattern: Any) -> None:
+    if not isinstance(pattern, str):
+        raise TypeError(
+            f"a pattern must be a str or None, got {pattern!r}: write for example "
+            "'dense_.*'"
+        )
+    if not pattern or ";" in pattern or pattern != pattern.strip():
+        raise ValueError(
+            "a pattern must be text without ; and without spaces at its ends, got "
+            f"{pattern!r}: write \\x3b for ; and None for every layer"
+        )
+    try:
+        with warnings.catch_warnings():
+            # A pattern that Python will understand otherwise one day.
+            warnings.simplefilter("error")
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        raise ValueError(
+            f"a pattern must be a regular expression, got {pattern!r} "
+            f"({error}): write for example dense_.*"
+        ) from None
+
+
+def parse(text: str) -> tuple[Rule, ...]:
+    """Returns the rules of a text, `REGULARIZER(SCALE[,SCALE])@TARGET[:PATTERN];...`.
+
+    Raises:
+        ValueError: a rule of another form, or with a value that isn't allowed.
+    """
+    rules = []
+    for part in text.split(";"):
+        match = _RULE.fullmatch(part)
+        if match is None:
+            raise ValueError(
+                f"a rule must have the form {_FORM}, got {part!r}: "
+                "write for example l2(1e-4)@kernel:dense_0"
+            )
+        name, scales, target, pattern = match.groups()
+        rules.append(
+            Rule(name, tuple(map(_parse_scale, scales.split(","))), target, pattern)
+        )
+    return tuple(rules)
+
+
+def _parse_scale(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"a scale must be a finite float >= 0, got {text!r}: write for example 1e-4"
+        ) from None
+
+
+def make_rules(
+    regularizer: str, scale: float, targets: Sequence[str]
+) -> tuple[Rule, ...]:
+    """Returns a rule for each target, with the same scale for both of l1_l2's parts.
+
+    Raises:
+        ValueError: a value that isn't allowed.
+    """
+    num_scales = FACTORIES[regularizer][1] if regularizer in FACTORIES else 1
+    scales = (float(scale),) * num_scales
+    return tuple(Rule(regularizer, scales, target) for target in targets)
+
+
+def apply(
+    rules: Sequence[Rule],
+    module: tf.Module,
+    made: Sequence[regularizers.Regularizer] | None = None,
+) -> None:
+    """Gives a module's variables and layers the regularizers of the rules.
+
+    What isn't made of `tfreg.layers` must have its variables already. There a
+    variable's layer is the path of attributes to it, as `blocks/0`, or the module's own
+    name; a bias is a floating trainable variable called `b`, `bias` or `biases`, a
+    kernel another one of rank 2 or more; activities cannot be penalized. Applying a
+    rule twice penalizes twice.
+
+    Args:
+        rules: what is penalized.
+        module: the model.
+        made: a regularizer for each rule; None: those that the rules make.
+
+    Raises:
+        ValueError: a rule that matches nothing; nothing is penalized then.
+        TypeError: `rules` is a text, or `module` no tf.Module, as a Keras model.
+    """
+    if isinstance(rules, str | Rule):
+        raise TypeError(
+            f"rules must be several Rules, got {rules!r}: write rules.parse(text), or "
+            "[rule]"
+        )
+    if not isinstance(module, tf.Module):
+        raise TypeError(
+            f"module must be a tf.Module, got a {type(module).__name__}: for a Keras "
+            "model call tfreg.apply_regularization(regularizer, [layer.kernel])"
+        )
+    found = _find_layers(module), _find_foreign(module)
+    matches = [(rule, _match(rule, *found)) for rule in rules]
+    for rule, (layers, variables) in matches:
+        if not layers and not variables:
+            raise ValueError(_describe_mismatch(rule, *found))
+    if made is None:
+        made = [rule.make() for rule in rules]
+    for (rule, (layers, variables)), regularizer in zip(matches, made, strict=True):
+        for layer in layers:
+            layer.regularize(rule.target, regularizer)
+        for foreign in variables:
+            variable = foreign.variable
+            store.get_default_store().add_term(foreign.path, regularizer, [variable])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Foreign:
+    """A variable that no layer of ours made, with its path, layer and target."""
+
+    path: str
+    layer: str
+    target: str
+    variable: tf.Variable
+
+
+def _find_layers(module: tf.Module) -> list[modules.Layer]:
+    return [m for m in (module, *module.submodules) if isinstance(m, modules.Layer)]
+
+
+def _find_foreign(module: tf.Module) -> list[_Foreign]:
+    layers = _find_layers(module)
+    made = [getattr(layer, name, None) for layer in layers for name in layer.parameters]
+    ours = {id(variable) for variable in made}
+    leaves = module._flatten(
+        predicate=lambda leaf: isinstance(leaf, tf.Variable), with_path=True
+    )
+    found = []
+    for parts, variable in leaves:
+        path = "/".join(map(str, parts))
+        if (
+            variable.trainable
+            and variable.dtype.is_floating
+            and id(variable) not in ours
+        ):
+            layer = path.rpartition("/")[0] or getattr(module, "name", "")
+            found.append(_Foreign(path, layer, _get_target(path, variable), variable))
+    return found
+
+
+def _get_target(path: str, variable: tf.Variable) -> str:
+    if path.rsplit("/", 1)[-1] in _BIAS_NAMES:
+        return "bias"
+    return "kernel" if (variable.shape.rank or 0) >= 2 else ""
+
+
+def _match(
+    rule: Rule, layers: list[modules.Layer], foreign: list[_Foreign]
+) -> tuple[list[modules.Layer], list[_Foreign]]:
+    pattern = re.compile(rule.pattern or ".*")
+    chosen = [
+        layer
+        for layer in layers
+        if rule.target in layer.targets and pattern.fullmatch(layer.name)
+    ]
+    variables: dict[int, _Foreign] = {}
+    for found in foreign:
+        if found.target == rule.target and pattern.fullmatch(found.layer):
+            # Once, also where several attributes hold it.
+            variables.setdefault(id(found.variable), found)
+    return chosen, list(variables.values())
+
+
+def _describe_mismatch(
+    rule: Rule, layers: list[modules.Layer], foreign: list[_Foreign]
+) -> str:
+    names = [layer.name for layer in layers if rule.target in layer.targets]
+    names += [variable.layer for variable in foreign if variable.target == rule.target]
+    why = "only tfreg.layers have any" if rule.target == "activity" else "not made yet?"
+    listed = ", ".join(dict.fromkeys(names)) or f"none ({why})"
+    return (
+        f"a rule must match a layer, got {str(rule)!r}, and the layers with "
+        f"{rule.target} are {listed}: change the pattern"
+    )

@@ -1,0 +1,157 @@
+"""What differs and what doesn't, over seeds; which scale to take.
+
+    difference = statistics.compare(accuracies, of_baseline)  # paired by seed
+    p_values = statistics.correct_holm([difference.p for ...])
+    best, within = statistics.choose_scales(scales, validation_losses)
+
+The trap: a difference between two runs, which may be noise, taken for one between two
+settings. SciPy is imported where it is needed: `pip install tfreg[sweep]`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95% t interval, which is NaN for one seed alone."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference(Interval):
+    """A mean difference, paired by seed, and the p-value of there being none."""
+
+    p: float
+
+
+def compute_interval(values: npt.ArrayLike) -> Interval:
+    """Returns the mean of independent values and its t interval.
+
+    Args:
+        values: `[seeds]`, one or more.
+
+    Source: `scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)`.
+    """
+    from scipy import stats
+
+    found = np.asarray(values, np.float64)
+    mean = float(np.mean(found))
+    if found.size < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = stats.t.ppf((1 + LEVEL) / 2, found.size - 1) * compute_error(found)
+    return Interval(mean, mean - half, mean + half)
+
+
+def compute_error(values: npt.ArrayLike) -> float:
+    """Returns the standard error of the mean, NaN for one value alone."""
+    found = np.asarray(values, np.float64)
+    if found.size < 2:
+        return math.nan
+    return float(np.std(found, ddof=1) / math.sqrt(found.size))
+
+
+def compare(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Difference:
+    """Returns the paired difference of two settings over the same seeds.
+
+    Args:
+        values: `[seeds]` of the setting.
+        baseline: `[seeds]` of what it is compared with.
+
+    Returns:
+        values - baseline; p is 1 where all differences are 0, and 0 where all are the
+        same otherwise; NaN for one seed alone.
+
+    Source: `scipy.stats.ttest_rel(values, baseline)`.
+    """
+    from scipy import stats
+
+    differences = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
+    interval = compute_interval(differences)
+    error = compute_error(differences)
+    if math.isnan(error):
+        p = math.nan
+    elif error == 0:
+        p = float(interval.mean == 0)
+    else:
+        p = 2 * float(stats.t.sf(abs(interval.mean) / error, differences.size - 1))
+    return Difference(interval.mean, interval.low, interval.high, p)
+
+
+def correct_holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values corrected for their number; those that are NaN don't count.
+
+    Source: Holm 1979; `statsmodels.stats.multitest.multipletests(method="holm")`.
+    """
+    corrected = [math.nan] * len(p_values)
+    order = sorted(
+        (i for i, p in enumerate(p_values) if not math.isnan(p)),
+        key=lambda i: p_values[i],
+    )
+    largest = 0.0
+    for rank, i in enumerate(order):
+        # A p-value may not fall below a smaller one's.
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def choose_scales(
+    scales: Sequence[float], losses: npt.ArrayLike
+) -> tuple[float, float | None]:
+    """Returns the scale of the least mean loss, and the largest one as good.
+
+    Args:
+        scales: of a path, two or one as well.
+        losses: `[scales, seeds]` on the validation set; a row with NaN doesn't count.
+
+    Returns:
+        The best scale; and the largest within one standard error of it, None for one
+        seed alone.
+
+    Raises:
+        ValueError: every scale's losses have NaN.
+
+    Source: Breiman et al. 1984; `cv.glmnet`'s lambda.min and lambda.1se.
+    """
+    found = np.asarray(losses, np.float64)
+    means = np.where(np.isnan(found).any(axis=1), np.inf, found.mean(axis=1))
+    best = int(np.argmin(means))
+    if math.isinf(means[best]):
+        raise ValueError(
+            f"losses must be finite for some scale, got none of {list(scales)}: "
+            "lower the learning rate"
+        )
+    if found.shape[1] < 2:
+        return scales[best], None
+    bound = means[best] + compute_error(found[best])
+    return scales[best], max(
+        s for s, m in zip(scales, means, strict=True) if m <= bound
+    )
+
+
+def predict(values: npt.ArrayLike) -> tuple[float, float]:
+    """Returns where 95% of single further values lie, NaN for one value alone.
+
+    Args:
+        values: `[seeds]`, independent and normal.
+
+    Source: Geisser 1993, the t prediction interval.
+    """
+    from scipy import stats
+
+    found = np.asarray(values, np.float64)
+    if found.size < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf((1 + LEVEL) / 2, found.size - 1)
+    half *= np.std(found, ddof=1) * math.sqrt(1 + 1 / found.size)
+    return float(np.mean(found) - half), float(np.mean(found) + half)

@@ -1,0 +1,119 @@
+"""Terms: a regularizer bound to variables, evaluated when it is asked for.
+
+    term = tfreg.get_default_store().add_term("w", tfreg.l2_regularizer(1e-4), [w])
+    term.name  # w/Regularizer/l2_regularizer
+    term()  # the penalty of w as it is now, under the caller's tape
+
+The trap: an eager penalty made when the model is built is a constant without gradient.
+"""
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+Regularizer = Callable[[tf.Tensor], tf.Tensor | None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Term:
+    """A regularizer bound to variables; calling it evaluates the penalty now.
+
+    It is evaluated under the caller's tape and in the caller's graph. The variables own
+    it and it knows them weakly: a model that is dropped takes its terms along.
+    """
+
+    name: str
+    regularizer: Regularizer
+    references: tuple[weakref.ref, ...]
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The variables that this term penalizes."""
+        return [v for v in (ref() for ref in self.references) if v is not None]
+
+    def __call__(self) -> tf.Tensor | None:
+        """Returns the penalty, a scalar, or None where the regularizer gives none.
+
+        Raises:
+            ValueError: the regularizer returned something that isn't a scalar.
+        """
+        return apply_each(self.regularizer, self.variables, self.name)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Penalty:
+    """The value of one regularization loss.
+
+    `per_example` tells how N replicas share it: a term counts once whatever the
+    examples are; a step's own loss is a mean over this replica's examples.
+    """
+
+    name: str
+    value: tf.Tensor
+    per_example: bool
+
+
+def apply_each(
+    regularizer: Regularizer, weights: Iterable[Any], name: str
+) -> tf.Tensor | None:
+    """Returns the sum of a regularizer's penalties, None where it gives none.
+
+    Args:
+        regularizer: called with each of the weights.
+        weights: variables or floating tensors of any shape.
+        name: of what is penalized, for the error.
+
+    Raises:
+        ValueError: a penalty that isn't a scalar.
+        TypeError: a function, as of a factory that wasn't called.
+    """
+    penalties = []
+    for weight in weights:
+        # A Keras variable's dtype is a str, which slim's regularizers stumble over.
+        foreign = is_variable(weight) and not isinstance(weight, tf.Variable)
+        penalty = regularizer(tf.convert_to_tensor(weight) if foreign else weight)
+        if penalty is None:
+            continue
+        if callable(penalty):
+            raise TypeError(
+                f"the penalty of {name} must be a scalar, got a function from "
+                f"{regularizer!r}: call it first, as in l2_regularizer(1e-4)"
+            )
+        penalty = tf.convert_to_tensor(penalty)
+        if penalty.shape.rank not in (0, None):
+            raise ValueError(
+                f"the penalty of {name} must be a scalar, got rank "
+                f"{penalty.shape.rank} from {regularizer!r}: return a sum"
+            )
+        penalties.append(penalty)
+    return add_up(penalties)
+
+
+def add_up(penalties: Sequence[Any]) -> tf.Tensor | None:
+    """Returns the sum of scalars, None of none.
+
+    Returns:
+        A scalar of their dtype, of the widest one where they differ; float16 and
+        bfloat16 are summed in float32.
+    """
+    if not penalties:
+        return None
+    penalties = [tf.convert_to_tensor(penalty) for penalty in penalties]
+    dtypes = {penalty.dtype for penalty in penalties}
+    widest = max([tf.float32, *dtypes], key=lambda dtype: dtype.size)
+    total = tf.add_n([tf.cast(penalty, widest) for penalty in penalties])
+    return tf.cast(total, dtypes.pop()) if len(dtypes) == 1 else total
+
+
+def is_variable(weight: Any) -> bool:
+    """Tells whether this is a variable, of TensorFlow, a strategy or Keras."""
+    return hasattr(weight, "assign")
+
+
+def get_name(regularizer: Regularizer) -> str:
+    """Returns what a regularizer is called in the names of terms."""
+    name = getattr(regularizer, "__name__", getattr(regularizer, "name", None))
+    return str(name or type(regularizer).__name__).strip("<>")

@@ -1,0 +1,99 @@
+"""TF1's vocabulary on tfreg's store: eagerly, in tf.function and on replicas.
+
+    net = tf1.Model(forward)  # a function written for TF1
+    train_step = tf1.create_train_op(total_loss, optimizer)
+    loss = tf.function(train_step)(x, y)
+
+`docs/porting.md` says what to write for what TF1 and contrib had.
+"""
+
+from tfreg.collections import (
+    clear_collection,
+    get_all_collection_keys,
+    get_collection,
+    get_collection_ref,
+)
+from tfreg.regularizers import (
+    l1_l2_regularizer,
+    l1_regularizer,
+    l2_regularizer,
+    no_regularizer,
+    sum_regularizer,
+)
+from tfreg.store import GraphKeys
+from tfreg.tf1 import core_layers, layers, losses
+from tfreg.tf1.arg_scopes import (
+    add_arg_scope,
+    arg_scope,
+    arg_scoped_arguments,
+    current_arg_scope,
+    has_arg_scope,
+)
+from tfreg.tf1.collecting import (
+    add_to_collection,
+    add_to_collections,
+    apply_regularization,
+)
+from tfreg.tf1.initializers import variance_scaling_initializer, xavier_initializer
+from tfreg.tf1.saver import restore, save
+from tfreg.tf1.training import create_train_op, optimize_loss
+from tfreg.tf1.variable_scopes import (
+    AUTO_REUSE,
+    VariableScope,
+    get_variable_scope,
+    variable_scope,
+)
+from tfreg.tf1.variables import (
+    Model,
+    VariableStore,
+    get_or_create_global_step,
+    get_variable,
+    global_variables,
+    model_variable,
+    model_variables,
+    trainable_variables,
+    variable,
+)
+
+__all__ = [
+    "AUTO_REUSE",
+    "GraphKeys",
+    "Model",
+    "VariableScope",
+    "VariableStore",
+    "add_arg_scope",
+    "add_to_collection",
+    "add_to_collections",
+    "apply_regularization",
+    "arg_scope",
+    "arg_scoped_arguments",
+    "clear_collection",
+    "core_layers",
+    "create_train_op",
+    "current_arg_scope",
+    "get_all_collection_keys",
+    "get_collection",
+    "get_collection_ref",
+    "get_or_create_global_step",
+    "get_variable",
+    "get_variable_scope",
+    "global_variables",
+    "has_arg_scope",
+    "l1_l2_regularizer",
+    "l1_regularizer",
+    "l2_regularizer",
+    "layers",
+    "losses",
+    "model_variable",
+    "model_variables",
+    "no_regularizer",
+    "optimize_loss",
+    "restore",
+    "save",
+    "sum_regularizer",
+    "trainable_variables",
+    "variable",
+    "variable_scope",
+    "variance_scaling_initializer",
+    "xavier_initializer",
+]

@@ -1,0 +1,379 @@
+"""What create_train_op and optimize_loss did, as a function that makes one step.
+
+    train_step = tf1.create_train_op(total_loss, optimizer, clip_gradient_norm=5.0)
+    loss = tf.function(train_step)(x, y)  # total_loss(x, y), and an update
+    loss = strategy.reduce("SUM", strategy.run(train_step, (x, y)), axis=None)
+
+The order is slim's: add up over replicas, multiply, clip each variable's gradient by
+its norm, apply. The trap: an average over replicas of totals that each hold every
+penalty, or their sum. Here the total is a share, and anything else is refused.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfreg import gradients, optimizers, scopes, store
+from tfreg.tf1 import variables
+
+Pairs = list[tuple[Any, tf.Variable]]  # A gradient, None or IndexedSlices; variable.
+Transform = Callable[[Pairs], Pairs]
+Multipliers = Mapping[Any, Any]
+
+v1 = tf.compat.v1.train
+_USE_GLOBAL_STEP = 0  # As slim calls its default.
+_OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "Adagrad": v1.AdagradOptimizer,
+    "Adam": v1.AdamOptimizer,
+    "Ftrl": v1.FtrlOptimizer,
+    "Momentum": functools.partial(v1.MomentumOptimizer, momentum=0.9),
+    "RMSProp": v1.RMSPropOptimizer,
+    "SGD": v1.GradientDescentOptimizer,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainStep:
+    """One step of training: called with a batch, it updates and returns the loss."""
+
+    total_loss: Callable[..., tf.Tensor]
+    optimizer: Any
+    transform: Transform
+    variables: Sequence[tf.Variable] | Callable[[], Sequence[tf.Variable]] | None
+    global_step: tf.Variable | int | None
+    increments: bool
+    check_numerics: bool
+    summarizes: bool
+
+    @scopes.do_not_convert
+    def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        """Updates the variables once.
+
+        Args:
+            *args: of the function that returns the loss.
+            **kwargs: likewise.
+
+        Returns:
+            The loss before the update, in a replica its share of it.
+
+        Raises:
+            ValueError: the loss is no scalar, or on replicas no share; there is nothing
+                to train, or what is to be trained has no gradient.
+        """
+        step = self._find_step()
+        number = getattr(self.optimizer, "step", None) if step is None else step
+        with scopes.step_scope(number), tf.GradientTape() as tape:
+            loss = _check_loss(self.total_loss(*args, **kwargs))
+        trained = self._find_variables()
+        found = gradients.sum_over_replicas(tape.gradient(loss, trained))
+        pairs = self.transform(list(zip(found, trained, strict=True)))
+        if self.summarizes:
+            _summarize(pairs, step)
+        if self.check_numerics:
+            loss = tf.debugging.check_numerics(loss, "LossTensor is inf or nan")
+        with tf.control_dependencies([loss]):  # No update by a loss that is refused.
+            _apply(self.optimizer, pairs)
+            if step is not None and self.increments:
+                step.assign_add(1)
+        return loss
+
+    def _find_step(self) -> tf.Variable | None:
+        step = self.global_step
+        if step is _USE_GLOBAL_STEP:
+            step = variables.get_or_create_global_step()
+        mirrored = isinstance(step, tf.distribute.DistributedValues)
+        if step is not None and _count_replicas() > 1 and not mirrored:
+            raise ValueError(
+                "global_step must be made in strategy.scope(), got one that each "
+                "replica would increment: call tf1.get_or_create_global_step() there"
+            )
+        return step  # type: ignore[return-value]
+
+    def _find_variables(self) -> list[tf.Variable]:
+        given = self.variables
+        found = variables.trainable_variables() if given is None else given
+        found = list(found() if callable(found) else found)
+        if not found:
+            raise ValueError(
+                "variables_to_train must hold variables, got none: they are made by "
+                "the model's first call, so pass a function that lists them, as "
+                "lambda: tf1.trainable_variables(scope)"
+            )
+        return found
+
+
+def _count_replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context else 1
+
+
+def _check_loss(loss: Any) -> tf.Tensor:
+    if not tf.is_tensor(loss) or loss.shape.rank != 0:
+        raise ValueError(
+            f"total_loss must return a scalar tensor, got {loss!r}: reduce it to one"
+        )
+    if _count_replicas() > 1 and not getattr(loss, "_tfreg_is_share", False):
+        raise ValueError(
+            "total_loss must return a share of the total on replicas, got another "
+            "tensor, whose penalties would count once on each: return what "
+            "tf1.losses.get_total_loss() or tfreg.losses.total_loss(data_loss) gives"
+        )
+    return loss
+
+
+def _apply(optimizer: Any, pairs: Pairs) -> None:
+    """Applies gradients that are summed over the replicas."""
+    if isinstance(optimizer, optimizers.Optimizer):
+        found, trained = zip(*pairs, strict=True)
+        optimizer.apply(found, trained, summed=True)
+        return
+    # The others add up what the replicas have, which here is the sum on each.
+    replicas = _count_replicas()
+    shared = [(_scale(g, 1 / replicas) if replicas > 1 else g, v) for g, v in pairs]
+    optimizer.apply_gradients([(g, v) for g, v in shared if g is not None])
+
+
+def _map(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+    """Returns a gradient with its values, those of IndexedSlices, mapped."""
+    if isinstance(gradient, tf.IndexedSlices):
+        values = function(gradient.values)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return function(gradient)
+
+
+def _scale(gradient: Any, factor: Any) -> Any:
+    return _map(gradient, lambda values: values * tf.cast(factor, values.dtype))
+
+
+def _list_names(variable: tf.Variable) -> list[Any]:
+    """Returns by what a variable can be meant: itself, and its name in two forms."""
+    return [variable.ref(), variable.name, variable.name.rpartition(":")[0]]
+
+
+def multiply_gradients(
+    grads_and_vars: Pairs, gradient_multipliers: Multipliers
+) -> Pairs:
+    """Returns pairs with some gradients multiplied.
+
+    Args:
+        grads_and_vars: a gradient and its variable each.
+        gradient_multipliers: a variable's name or `variable.ref()` -> a number or a
+            scalar tensor.
+
+    Raises:
+        ValueError: a key is no variable of the pairs, or one whose gradient is None.
+
+    Source: `tf.contrib.training.multiply_gradients`.
+    """
+    trained = [variable for _, variable in grads_and_vars]
+    named = {name: g for g, v in grads_and_vars for name in _list_names(v)}
+    for key in gradient_multipliers:
+        if named.get(key) is None:
+            raise ValueError(
+                "gradient_multipliers must name variables that are trained and have a "
+                f"gradient, got {key!r}: name one of {[v.name for v in trained]}"
+            )
+    multiplied = []
+    for gradient, variable in grads_and_vars:
+        keys = [k for k in _list_names(variable) if k in gradient_multipliers]
+        if keys:
+            gradient = _scale(gradient, gradient_multipliers[keys[0]])
+        multiplied.append((gradient, variable))
+    return multiplied
+
+
+def clip_gradient_norms(grads_and_vars: Pairs, max_norm: float) -> Pairs:
+    """Returns pairs with each gradient clipped by its own norm.
+
+    Args:
+        grads_and_vars: a gradient and its variable each.
+        max_norm: the largest norm.
+
+    Source: `tf.contrib.training.clip_gradient_norms`.
+    """
+    clip = functools.partial(tf.clip_by_norm, clip_norm=max_norm)
+    return [(g if g is None else _map(g, clip), v) for g, v in grads_and_vars]
+
+
+def _clip_by_global_norm(grads_and_vars: Pairs, max_norm: float) -> Pairs:
+    found, trained = zip(*grads_and_vars, strict=True)
+    clipped, _ = tf.clip_by_global_norm(found, max_norm)
+    return list(zip(clipped, trained, strict=True))
+
+
+def _summarize(pairs: Pairs, step: tf.Variable | None) -> None:
+    for gradient, variable in pairs:
+        if gradient is not None:
+            values = getattr(gradient, "values", gradient)
+            name, number = variable.name.rpartition(":")[0], step
+            tf.summary.histogram(f"{name}/gradient", values, number)
+            norm = tf.linalg.global_norm([values])
+            tf.summary.scalar(f"{name}/gradient_norm", norm, number)
+
+
+def create_train_op(
+    total_loss: Callable[..., tf.Tensor],
+    optimizer: Any,
+    global_step: Any = _USE_GLOBAL_STEP,
+    *,
+    variables_to_train: Any = None,
+    clip_gradient_norm: float = 0,
+    summarize_gradients: bool = False,
+    gradient_multipliers: Multipliers | None = None,
+    check_numerics: bool = True,
+    transform_grads_fn: Transform | None = None,
+) -> TrainStep:
+    """Returns a function that makes one step: of a batch -> its loss.
+
+    It works eagerly, in a tf.function and in `strategy.run`, where the gradients of all
+    replicas are added up first.
+
+    Args:
+        total_loss: function of a batch; returns the loss to train by, on replicas what
+            `tf1.losses.get_total_loss` gives.
+        optimizer: of tfreg, `tf.compat.v1.train` or Keras.
+        global_step: integer variable, one more after each step; by default the store's;
+            None: none.
+        variables_to_train: a list, or a function that returns one; None: the trainable
+            variables of the store's TF1 models.
+        clip_gradient_norm: largest norm of each variable's gradient; 0: no clipping.
+        summarize_gradients: whether `tf.summary` gets each gradient and its norm.
+        gradient_multipliers: a variable's name or `variable.ref()` -> factor; comes
+            before the clipping.
+        check_numerics: whether a loss that isn't finite raises, before the update; XLA
+            doesn't check.
+        transform_grads_fn: pairs of gradient and variable -> the pairs to apply; comes
+            after the clipping.
+
+    Source: `slim.learning.create_train_op`, `tf.contrib.training.create_train_op`.
+    """
+
+    def transform(pairs: Pairs) -> Pairs:
+        if gradient_multipliers:
+            pairs = multiply_gradients(pairs, gradient_multipliers)
+        if clip_gradient_norm > 0:
+            pairs = clip_gradient_norms(pairs, clip_gradient_norm)
+        return pairs if transform_grads_fn is None else transform_grads_fn(pairs)
+
+    return TrainStep(
+        total_loss=total_loss,
+        optimizer=optimizer,
+        transform=transform,
+        variables=variables_to_train,
+        global_step=global_step,
+        increments=True,
+        check_numerics=check_numerics,
+        summarizes=summarize_gradients,
+    )
+
+
+def optimize_loss(
+    loss: Callable[..., tf.Tensor],
+    global_step: tf.Variable | None,
+    learning_rate: Any,
+    optimizer: Any,
+    *,
+    gradient_multipliers: Multipliers | None = None,
+    clip_gradients: float | Transform | None = None,
+    learning_rate_decay_fn: Callable[..., Any] | None = None,
+    variables: Any = None,
+    increment_global_step: bool = True,
+) -> TrainStep:
+    """Returns a function that makes one step: of a batch -> its loss.
+
+    Args:
+        loss: function of a batch; returns the loss to train by, on replicas what
+            `tf1.losses.get_total_loss` gives.
+        global_step: integer variable, one more after each step; None: the store's, if
+            it has one.
+        learning_rate: a float or a scalar tensor or variable; None: the optimizer's.
+        optimizer: Adagrad, Adam, Ftrl, Momentum, RMSProp or SGD; or a class or function
+            called with the learning rate, if there is one; or an optimizer.
+        gradient_multipliers: a variable's name or `variable.ref()` -> factor; comes
+            before the clipping.
+        clip_gradients: largest norm of all gradients together; or a function, pairs of
+            gradient and variable -> those to apply; None: no clipping.
+        learning_rate_decay_fn: (learning rate, global step) -> learning rate.
+        variables: as `variables_to_train` of `create_train_op`.
+        increment_global_step: whether the step is counted.
+
+    Raises:
+        ValueError: an argument isn't as above.
+
+    Source: `tf.contrib.layers.optimize_loss`.
+    """
+    if global_step is None:
+        found = store.get_default_store().get_collection(store.GraphKeys.GLOBAL_STEP)
+        global_step = found[0] if found else None
+    if learning_rate_decay_fn is not None and global_step is None:
+        raise ValueError(
+            "global_step must be given for learning_rate_decay_fn, got None: call "
+            "tf1.get_or_create_global_step()"
+        )
+    decay = learning_rate_decay_fn and functools.partial(
+        _decay, learning_rate_decay_fn, learning_rate, global_step
+    )
+
+    def transform(pairs: Pairs) -> Pairs:
+        if gradient_multipliers:
+            pairs = multiply_gradients(pairs, gradient_multipliers)
+        if callable(clip_gradients):
+            return clip_gradients(pairs)
+        if clip_gradients is None:
+            return pairs
+        return _clip_by_global_norm(pairs, clip_gradients)
+
+    return TrainStep(
+        total_loss=loss,
+        optimizer=_make_optimizer(optimizer, learning_rate, decay),
+        transform=transform,
+        variables=variables,
+        global_step=global_step,
+        increments=increment_global_step,
+        check_numerics=False,
+        summarizes=False,
+    )
+
+
+def _decay(
+    function: Callable[..., Any], learning_rate: Any, step: Any, number: Any = None
+) -> tf.Tensor:
+    """Returns the rate now; TF1's optimizers ask without a number, tfreg's with one."""
+    rate = function(learning_rate, step if number is None else number)
+    return rate() if callable(rate) else rate  # As TF1's decays are in eager code.
+
+
+def _make_optimizer(
+    optimizer: Any, learning_rate: Any, decay: Callable[..., tf.Tensor] | None
+) -> Any:
+    real = isinstance(learning_rate, float) and learning_rate >= 0
+    if not (learning_rate is None or real or tf.is_tensor(learning_rate)):
+        raise ValueError(
+            "learning_rate must be a float >= 0, a scalar tensor or variable, or None, "
+            f"got {learning_rate!r}: write for example 0.01"
+        )
+    rate = learning_rate if decay is None or learning_rate is None else decay
+    if isinstance(optimizer, optimizers.Optimizer) or (
+        hasattr(optimizer, "apply_gradients") and not isinstance(optimizer, type)
+    ):
+        return optimizer
+    kind = _OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else optimizer
+    if not callable(kind):
+        raise ValueError(
+            f"optimizer must be one of {', '.join(_OPTIMIZERS)}, a class, a function "
+            f"or an optimizer, got {optimizer!r}: choose one of them"
+        )
+    if (
+        rate is None
+        and kind is not optimizer
+        or rate is None
+        and isinstance(kind, type)
+    ):
+        raise ValueError(
+            f"learning_rate must be given for the optimizer {optimizer!r}, got None: "
+            "write for example 0.01"
+        )
+    return kind() if rate is None else kind(rate)
