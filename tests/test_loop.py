@@ -1,0 +1,234 @@
+"""Many steps in one graph: the same numbers as Keras's, every example once."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfreg
+from tfreg import data, layers, loop, losses, models, optimizers, step
+
+SCALE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def mnist5k():
+    return data.load("mnist5k")
+
+
+def make_loop(split, regularizer=None, widths=(16, 10), **options):
+    """Returns a loop around a small MLP; `options` are those of Loop."""
+    model = models.MLP(list(widths), kernel_regularizer=regularizer)
+    loss = losses.sparse_softmax_cross_entropy
+    made = step.Step(model, loss, optimizers.adam(1e-3))
+    return loop.Loop(made, split, **options)
+
+
+def take(split, count):
+    return data.Split(split.x[:count], split.y[:count])
+
+
+def get_weights(made):
+    return [v.numpy() for v in made.step.model.variables]
+
+
+def make_keras_twin(model, scale):
+    """Returns the same Keras model with the same weights; Keras's L2 has no half."""
+    l2 = keras.regularizers.L2(scale / 2)
+    units = model.layers[1].units
+    twin = keras.Sequential(
+        [
+            keras.layers.Input([28, 28]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(units, "relu", kernel_regularizer=l2),
+            keras.layers.Dense(10, kernel_regularizer=l2),
+        ]
+    )
+    named = {v.name: v.numpy() for v in model.variables}
+    order = ("dense_0/kernel:0", "dense_0/bias:0", "dense_1/kernel:0", "dense_1/bias:0")
+    twin.set_weights([named[name] for name in order])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    twin.compile(keras.optimizers.Adam(1e-3), loss)
+    return twin
+
+
+def test_first_hundred_losses_are_those_of_keras(mnist5k):
+    split = mnist5k.train
+    made = make_loop(split, tfreg.l2_regularizer(SCALE), (128, 10), steps_per_call=1)
+    twin = make_keras_twin(made.step.model, SCALE)
+    order = data.permute(len(split), 0, 0)
+    before, reports = 0.0, made.iterate(0)
+    for i in range(100):
+        report = next(reports)
+        ours = report["loss/data"] * (i + 1) - before
+        before += ours
+        rows = order[i * 32 : (i + 1) * 32]
+        x, y = split.x[rows] / np.float32(255), split.y[rows]
+        logits = twin(x)
+        theirs = keras.losses.sparse_categorical_crossentropy(y, logits, True)
+        # Keras's Adam corrects its bias in float32.
+        np.testing.assert_allclose(ours, np.mean(theirs), rtol=1e-4)
+        twin.train_on_batch(x, y)
+        penalty = float(tf.add_n(twin.losses)) if i < 1 else None
+        if penalty is not None:
+            assert report["loss/regularization"] == pytest.approx(penalty, rel=0.05)
+
+
+def test_every_example_counts_once_an_epoch_the_smaller_batch_too(mnist5k):
+    split = take(mnist5k.train, 101)
+    made = make_loop(split, batch_size=25)
+    # Steps too small to change a weight, so that the epoch's mean is the model's.
+    made.step.optimizer = optimizers.sgd(1e-30)
+    made.step.optimizer.build(made.step.model.trainable_variables)
+    report, want = made.train(0), made.evaluate(split)
+    assert report["steps"] == made.steps_per_epoch == 5
+    assert report["loss/data"] == pytest.approx(want["loss/data"], rel=1e-6)
+    assert report["accuracy"] == pytest.approx(want["accuracy"], rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 2345])
+def test_evaluation_counts_every_example(mnist5k, count):
+    split = take(mnist5k.train, count)
+    made = make_loop(split, tfreg.l2_regularizer(SCALE))
+    report = made.evaluate(split)
+    k0, b0, k1, b1 = (
+        made.step.model.variables[i].numpy().astype(np.float64) for i in (1, 0, 3, 2)
+    )
+    hidden = np.maximum(split.x.reshape(count, -1) / 255.0 @ k0 + b0, 0)
+    logits = hidden @ k1 + b1
+    top = logits.max(-1, keepdims=True)
+    log_sum = np.log(np.sum(np.exp(logits - top), -1)) + top[:, 0]
+    loss = np.mean(log_sum - logits[np.arange(count), split.y])
+    penalty = SCALE * (np.sum(k0**2) + np.sum(k1**2)) / 2
+    # Float32 products.
+    assert report["loss/data"] == pytest.approx(loss, rel=1e-5)
+    assert report["loss/total"] == pytest.approx(loss + penalty, rel=1e-5)
+    assert report["accuracy"] == np.mean(logits.argmax(-1) == split.y)
+
+
+def test_nothing_is_traced_after_the_first_epoch(mnist5k):
+    made = make_loop(take(mnist5k.train, 1010), batch_size=32, steps_per_call=7)
+    counts = []
+    for epoch in range(3):
+        made.train(epoch)
+        made.evaluate(mnist5k.validation)
+        traced = (made._steps, made._compiled, made._evaluation)
+        counts.append([f.experimental_get_tracing_count() for f in traced])
+    assert counts[0] == counts[1] == counts[2] == [2, 2, 1]
+
+
+def test_calls_of_any_length_give_the_same_bits(mnist5k):
+    split = take(mnist5k.train, 1000)
+    weights = []
+    for steps_per_call in (1, 7, 250):
+        with tfreg.Store().as_default():
+            made = make_loop(
+                split, tfreg.l2_regularizer(SCALE), steps_per_call=steps_per_call
+            )
+            made.train(0)
+            weights.append(get_weights(made))
+    for other in weights[1:]:
+        for a, b in zip(weights[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_streamed_data_give_the_same_numbers_as_held(mnist5k):
+    split = take(mnist5k.train, 1010)
+    reports = []
+    for device_bytes in (0, 2**30):
+        with tfreg.Store().as_default():
+            made = make_loop(split, steps_per_call=9, device_bytes=device_bytes)
+            reports.append((made.train(0), made.evaluate(split)))
+    for ours, theirs in zip(*reports, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_batch_larger_than_the_data_is_all_of_them(mnist5k):
+    made = make_loop(take(mnist5k.train, 50), batch_size=64)
+    assert made.steps_per_epoch == 1
+    assert made.train(0)["steps"] == 1
+
+
+def test_penalties_add_up_to_the_total(mnist5k):
+    regularizer = tfreg.l2_regularizer(SCALE)
+    model = layers.Sequential(
+        [
+            layers.Flatten(),
+            layers.Dense(8, tf.nn.relu, activity_regularizer=regularizer),
+            layers.Dense(10, kernel_regularizer=regularizer),
+        ]
+    )
+    loss = losses.sparse_softmax_cross_entropy
+    made = loop.Loop(step.Step(model, loss, optimizers.adam()), mnist5k.validation)
+    for report in (made.train(0), made.evaluate(mnist5k.test)):
+        parts = [v for name, v in report.items() if name.startswith("regularization/")]
+        assert len(parts) == 2
+        assert report["loss/regularization"] == pytest.approx(sum(parts), rel=1e-6)
+        total = report["loss/data"] + report["loss/regularization"]
+        assert report["loss/total"] == pytest.approx(total, rel=1e-6)
+
+
+def test_regression_has_no_accuracy(rng):
+    x = rng.normal(size=(200, 3)).astype(np.float32)
+    y = (x @ np.float32([[1.0], [-2.0], [0.5]])).astype(np.float32)
+    split = data.Split(x, y)
+    model = layers.Sequential([layers.Dense(1)])
+    made = loop.Loop(
+        step.Step(model, losses.mean_squared_error, optimizers.adam(0.05)), split
+    )
+    for epoch in range(40):
+        report = made.train(epoch)
+    assert "accuracy" not in report
+    assert report["loss/data"] < 1e-2
+
+
+def test_scale_changes_without_a_retrace(mnist5k):
+    scale = tf.Variable(0.0)
+    made = make_loop(mnist5k.validation, tfreg.l2_regularizer(scale))
+    assert made.train(0)["loss/regularization"] == 0
+    scale.assign(1.0)
+    assert made.train(1)["loss/regularization"] > 1
+    assert made._compiled.experimental_get_tracing_count() == 2
+
+
+@pytest.mark.parametrize("name", ["batch_size", "steps_per_call"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_sizes_are_positive_ints(mnist5k, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be an int > 0, got {value!r}"):
+        make_loop(mnist5k.validation, **{name: value})
+
+
+COUNT_PROGRAMS = """
+import numpy as np
+
+from tfreg import data, loop, losses, models, optimizers, step
+
+split = data.Split(np.ones((40, 3), np.float32), np.zeros(40, np.int32))
+made = step.Step(
+    models.MLP([2]), losses.sparse_softmax_cross_entropy, optimizers.sgd(0.1)
+)
+made = loop.Loop(made, split, batch_size=4, steps_per_call=3)
+made.train(0)
+"""
+
+
+@pytest.mark.slow
+def test_calls_that_start_elsewhere_are_the_same_program(tmp_path):
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    subprocess.run([sys.executable, "-c", COUNT_PROGRAMS], env=environment, check=True)
+    # Calls of 3, 3, 3 and 1 steps: XLA writes each program that it compiles.
+    programs = list(tmp_path.glob("*run_steps*before_optimizations.txt"))
+    assert len(programs) == 1
+
+
+def test_a_loop_starts_again_with_examples_of_the_same_shapes_only(mnist5k):
+    made = make_loop(take(mnist5k.train, 40))
+    with pytest.raises(ValueError, match="split must have the shapes.*40.*got.*30"):
+        made.restart(take(mnist5k.train, 30), 0)
+    with pytest.raises(ValueError, match="seed must be an int from 0"):
+        made.restart(take(mnist5k.train, 40), -1)

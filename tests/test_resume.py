@@ -1,0 +1,298 @@
+"""A run that is interrupted and resumed is the run that was left alone, to the bit."""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import plugin_event_accumulator
+
+from tfreg import checkpoints, config, directories, loop, optimizers, runs, training
+
+VOLATILE = ("wall_seconds", "steps_per_second")
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    """Returns an .npz of three classes of points in the plane, 60 and 30 of them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = (rng.normal(size=(90, 2)) + 2 * np.eye(3)[y][:, :2]).astype(np.float32)
+    path = tmp_path_factory.mktemp("data") / "points.npz"
+    parts = {"x_train": x[:60], "y_train": y[:60], "x_test": x[60:], "y_test": y[60:]}
+    np.savez(path, **parts)
+    return path
+
+
+def make_settings(points, logdir, run_name, **fields):
+    usual = {"hidden": (4,), "epochs": 3, "batch_size": 6, "strategy": "one"}
+    usual |= {"dataset": "npz", "data_dir": str(points), "logdir": str(logdir)}
+    return config.Config(
+        run_name=run_name, **usual | {"checkpoint_every": "2"} | fields
+    )
+
+
+def interrupt_after(calls):
+    count = itertools.count()
+    return lambda: next(count) >= calls
+
+
+def train_in_parts(settings, *parts):
+    """Trains until each of the parts is over, and then to the end."""
+    for calls in parts:
+        with pytest.raises(training.Interrupted):
+            runs.train(settings, resume=True, is_interrupted=interrupt_after(calls))
+    return runs.train(settings, resume=True)
+
+
+def read_state(directory):
+    path = checkpoints.list_newest_first(pathlib.Path(directory, "checkpoints"))[0]
+    reader = tf.train.load_checkpoint(str(path / "state"))
+    names = [n for n in reader.get_variable_to_shape_map() if n.endswith("_VALUE")]
+    return path.name, {n: np.asarray(reader.get_tensor(n)).tobytes() for n in names}
+
+
+def drop_times(result):
+    return {k: v for k, v in result.items() if k not in VOLATILE}
+
+
+def is_equal(points, logdir, parts=(2, 3), **fields):
+    """Trains twice, once in parts; tells whether result, state and curves are equal."""
+    alone = runs.train(make_settings(points, logdir, "alone", **fields))
+    parted = train_in_parts(make_settings(points, logdir, "parts", **fields), *parts)
+    states = [read_state(logdir / name) for name in ("alone", "parts")]
+    curves = [read_points(logdir / name / "train") for name in ("alone", "parts")]
+    return (
+        drop_times(alone) == drop_times(parted)
+        and states[0] == states[1]
+        and curves[0] == curves[1]
+    )
+
+
+CASES = [
+    {"optimizer": "sgd", "reg": "l1", "scale": 1e-2},
+    {"optimizer": "momentum", "reg": "l2", "schedule": "cosine"},
+    {
+        "reg": "l2(1e-2)@kernel;l1(1e-2)@activity",
+        "dropout": 0.4,
+        "schedule": "piecewise",
+    },
+    {"dropout": 0.4, "accumulate": 2, "clip_norm": 0.1, "precision": "float16"},
+    {"patience": 2, "epochs": 40, "learning_rate": 0.3},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[str(sorted(case)) for case in CASES])
+def test_a_run_in_parts_is_the_run_left_alone(points, tmp_path, case):
+    assert is_equal(points, tmp_path, (2, 6), **case)  # An epoch has five calls.
+
+
+def test_a_run_interrupted_at_an_epochs_end_is_the_run_left_alone(points, tmp_path):
+    assert is_equal(points, tmp_path, (6,), **CASES[2])
+
+
+@pytest.mark.slow
+def test_a_run_in_parts_on_two_replicas_is_the_run_left_alone(points, tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {os.fspath(pathlib.Path(__file__).parent)!r})
+import test_resume
+fields = {{"strategy": "mirrored", "logical_devices": 2, "dropout": 0.4, "reg": "l2"}}
+print(test_resume.is_equal({str(points)!r}, pathlib.Path({str(tmp_path)!r}), **fields))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize("left_out", ["slots", "step", "sums", "order"])
+def test_the_comparison_notices_what_is_left_out(
+    points, tmp_path, monkeypatch, left_out
+):
+    restore = training.Training.restore
+
+    def forget(self, directory):
+        facts = restore(self, directory)
+        optimizer = self.loop.step.optimizer
+        if left_out == "slots":
+            for variable in optimizer.variables:
+                if variable is not optimizer.step:
+                    variable.assign(tf.zeros_like(variable))
+        elif left_out == "step":
+            optimizer.step.assign_add(6)  # The number of the step seeds dropout.
+        elif left_out == "sums":
+            self.history.sums = {}
+        else:
+            self.loop.seed += 1
+        return facts
+
+    monkeypatch.setattr(training.Training, "restore", forget)
+    fields = {"dropout": 0.4, "patience": 2, "epochs": 9, "learning_rate": 0.1}
+    assert not is_equal(points, tmp_path, (2,), **fields)
+
+
+def test_a_damaged_checkpoint_is_named_and_costs_no_bit(points, tmp_path):
+    alone = runs.train(make_settings(points, tmp_path, "alone"))
+    settings = make_settings(points, tmp_path, "a")
+    with pytest.raises(training.Interrupted):
+        runs.train(settings, is_interrupted=interrupt_after(4))
+    newest = checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[0]
+    (newest / "state.index").write_bytes(b"")
+    told = []
+    assert drop_times(runs.train(settings, resume=True, tell=told.append)) == (
+        drop_times(alone)
+    )
+    assert len(told) == 1 and newest.name in told[0]
+
+
+def test_no_whole_checkpoint_is_no_silent_new_start(points, tmp_path):
+    settings = make_settings(points, tmp_path, "a")
+    runs.train(settings)
+    (tmp_path / "a" / "result.json").unlink()
+    for path in checkpoints.list_newest_first(tmp_path / "a" / "checkpoints"):
+        (path / "manifest.json").write_bytes(b"")
+    before = {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
+    with pytest.raises(checkpoints.CheckpointError, match="must have a whole"):
+        runs.train(settings, resume=True)
+    assert before == {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
+
+
+def test_a_finished_run_goes_on_only_with_more_epochs(points, tmp_path):
+    told = []
+    runs.train(make_settings(points, tmp_path, "a", epochs=2))
+    again = runs.train(
+        make_settings(points, tmp_path, "a", epochs=2), resume=True, tell=told.append
+    )
+    assert again["steps"] == 18 and "has finished: raise epochs" in told[0]
+    more = runs.train(make_settings(points, tmp_path, "a", epochs=4), resume=True)
+    alone = runs.train(make_settings(points, tmp_path, "b", epochs=4))
+    assert drop_times(more) == drop_times(alone)
+    assert read_state(tmp_path / "a") == read_state(tmp_path / "b")
+
+
+def test_another_config_is_refused_with_the_difference(points, tmp_path):
+    runs.train(make_settings(points, tmp_path, "a"))
+    other = make_settings(points, tmp_path, "a", reg="l2", seed=3)
+    with pytest.raises(directories.DirectoryError, match="reg 'none', not .*seed 0"):
+        runs.train(other, resume=True)
+
+
+def test_another_device_is_a_warning(points, tmp_path, monkeypatch):
+    settings = make_settings(points, tmp_path, "a")
+    with pytest.raises(training.Interrupted):
+        runs.train(settings, is_interrupted=interrupt_after(4))
+    monkeypatch.setattr(runs.results, "describe_device", lambda: "CPU, 96 threads")
+    told = []
+    runs.train(settings, resume=True, tell=told.append)
+    assert len(told) == 1 and "bits may differ: device was CPU" in told[0]
+
+
+def test_a_directory_in_use_is_left_alone(points, tmp_path):
+    settings = make_settings(points, tmp_path, "a")
+    seen = []
+
+    def look():
+        if not seen:
+            before = {p: p.stat() for p in tmp_path.rglob("*")}
+            for options in ({}, {"overwrite": True}, {"resume": True}):
+                with pytest.raises(directories.BusyError, match="another one trains"):
+                    runs.train(settings, **options)
+            assert before == {p: p.stat() for p in tmp_path.rglob("*")}
+            seen.append(True)
+        return False
+
+    runs.train(settings, is_interrupted=look)
+    assert seen
+
+
+def test_the_best_weights_are_what_patience_returns(points, tmp_path):
+    settings = make_settings(
+        points, tmp_path, "a", patience=2, epochs=60, learning_rate=0.3
+    )
+    result = runs.train(settings)
+    assert result["steps"] - result["best_step"] == 2 * 9
+    tags = read_points(tmp_path / "a" / "validation")["loss/data"]
+    assert result["validation"]["loss"] == pytest.approx(min(tags.values()), rel=1e-6)
+    assert tags[result["best_step"]] == min(tags.values())
+    assert runs.evaluate(tmp_path / "a") == result["test"]
+
+
+def read_points(directory):
+    """Returns tag -> {step: value}, as TensorBoard's Python loader has them."""
+    events = plugin_event_accumulator.EventAccumulator(str(directory), {"tensors": 0})
+    events.Reload()
+    found = {}
+    for tag in events.Tags()["tensors"]:
+        values = events.Tensors(tag)
+        if "loss" in tag or "accuracy" in tag:
+            steps = [event.step for event in values]
+            assert len(set(steps)) == len(steps), (tag, steps)
+            found[tag] = {
+                e.step: float(tf.make_ndarray(e.tensor_proto)) for e in values
+            }
+    return found
+
+
+def test_each_point_stands_once_in_tensorboard_after_a_loss_of_checkpoints(
+    points, tmp_path
+):
+    runs.train(make_settings(points, tmp_path, "alone", epochs=4))
+    settings = make_settings(points, tmp_path, "a", epochs=4, keep_checkpoints=9)
+    with pytest.raises(training.Interrupted):
+        runs.train(settings, is_interrupted=interrupt_after(14))
+    # Back by more than an epoch, behind points that are written.
+    for path in checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[:7]:
+        (path / "manifest.json").write_bytes(b"")
+    runs.train(settings, resume=True)
+    for name in ("train", "validation"):
+        got = read_points(tmp_path / "a" / name)
+        assert got == read_points(tmp_path / "alone" / name)
+        assert list(got["loss/data"]) == [9, 18, 27, 36]
+
+
+def test_a_step_that_is_not_finite_is_not_applied(points, tmp_path):
+    settings = make_settings(
+        points, tmp_path, "a", optimizer="sgd", learning_rate=1e12, reg="l2"
+    )
+    with pytest.raises(loop.LossError) as caught:
+        runs.train(settings)
+    text = str(caught.value)
+    step = int(text.partition("at step ")[2].partition(",")[0])
+    assert "must be finite, got" in text and "last good checkpoint" in text
+    newest = checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[0]
+    assert str(newest) in text and int(newest.name[-10:]) < step
+    reader = tf.train.load_checkpoint(str(newest / "state"))
+    for name in reader.get_variable_to_shape_map():
+        if name.startswith("model/") and name.endswith("_VALUE"):
+            assert np.isfinite(reader.get_tensor(name)).all()
+
+
+def test_the_loop_stops_before_the_step_whose_data_are_bad(rng):
+    from tfreg import data, losses, models, step
+
+    x = rng.normal(size=(40, 3)).astype(np.float32)
+    order = data.permute(40, 0, 0)
+    x[order[4 * 6 + 1]] = np.nan  # The seventh batch of four.
+    made = loop.Loop(
+        step.Step(
+            models.MLP([2]), losses.sparse_softmax_cross_entropy, optimizers.sgd(0.1)
+        ),
+        data.Split(x, np.zeros(40, np.int32)),
+        batch_size=4,
+    )
+    with pytest.raises(loop.LossError, match="loss/data .* got nan at step 7"):
+        made.train(0)
+    assert int(made.step.optimizer.step.numpy()) == 6
+    assert all(np.isfinite(v.numpy()).all() for v in made.step.model.variables)
+
+
+def test_result_json_is_what_was_returned(points, tmp_path):
+    settings = make_settings(points, tmp_path, "a")
+    result = train_in_parts(settings, 2)
+    assert json.loads((tmp_path / "a" / "result.json").read_text()) == result
