@@ -1227,6 +1227,7 @@ def test_a_scale_of_zero_on_activities_asks_for_no_scope():
 
 def test_the_regularization_loss_alone_misses_nothing_in_silence():
     layer = layers.Dense(2, activity_regularizer=tfreg.l1_regularizer(0.1))
-    layer(tf.ones([1, 3]))
-    with pytest.raises(ValueError, match="step_scope"):
-        tfreg.losses.get_regularization_loss()
+    with tf.GradientTape():
+        layer(tf.ones([1, 3]))
+        with pytest.raises(ValueError, match="step_scope"):
+            tfreg.losses.get_regularization_loss()

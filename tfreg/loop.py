@@ -206,7 +206,13 @@ class Loop:
         )
 
     def _get_variables(self) -> list[tf.Variable]:
-        return [v for part in self.get_state().values() for v in part.variables]
+        parts = self.get_state().values()
+        # A model may be any object that has trainable variables.
+        return [
+            v
+            for part in parts
+            for v in getattr(part, "variables", None) or part.trainable_variables
+        ]
 
     def _copy(self) -> list[tf.Tensor]:
         return [tf.identity(variable) for variable in self._get_variables()]

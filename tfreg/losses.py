@@ -231,15 +231,21 @@ def get_regularization_losses(scope: str | None = None) -> list[tf.Tensor]:
 def get_regularization_loss(scope: str | None = None) -> tf.Tensor:
     """Returns the sum of the regularization losses, 0.0 where there are none.
 
+    In eager code outside any step and tape it is that of the weights alone.
+
     Args:
         scope: regular expression that a name must match at its beginning.
 
     Raises:
-        ValueError: a penalty was computed that can't be counted, as for `total_loss`.
+        ValueError: in a step or under a tape, a penalty was computed that can't be
+            counted, as for `total_loss`.
 
     Source: `tf.compat.v1.losses.get_regularization_loss`.
     """
-    found = store.get_default_store().sum_penalties(scope)
+    kept = store.get_default_store()
+    # Elsewhere nobody trains by it: it is read for a log, beside what predicts.
+    trains = scopes.get_step() is not None or scopes.is_recording()
+    found = kept.sum_penalties(scope) if trains else kept.get_penalties(scope)
     losses = [_widen(penalty.value) for penalty in found]
     if not losses:
         return tf.constant(0.0)

@@ -16,6 +16,7 @@ import inspect
 import itertools
 import numbers
 import re
+import threading
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,9 @@ from tfreg import initializers, regularizers, scopes, store, terms
 Regularizer = terms.Regularizer
 
 _COLLECTIONS = {"kernel": store.GraphKeys.WEIGHTS, "bias": store.GraphKeys.BIASES}
+
+# Threads that call a layer for the first time get one variable, and its terms once.
+_publishing = threading.RLock()
 
 
 def regularizer_property(target: str) -> property:
@@ -265,12 +269,17 @@ class Layer(tf.Module):
             value = tf.convert_to_tensor(initializer(sizes.as_list(), seed))
             _check_initial(path, value, sizes, trainable)
             variable = tf.Variable(value, trainable=trainable, name=path)
-        setattr(self, name, variable)
-        target = self.parameters.get(name, "")
-        if target in _COLLECTIONS:
-            self.store.add_owned(_COLLECTIONS[target], variable)
-        for regularizer in self.get_regularizers(target):
-            self._add_term(name, regularizer)
+        # Not around the making: replicas' threads wait for each other in there.
+        with _publishing:
+            made = getattr(self, name, None)
+            if made is not None:
+                return made
+            setattr(self, name, variable)
+            target = self.parameters.get(name, "")
+            if target in _COLLECTIONS:
+                self.store.add_owned(_COLLECTIONS[target], variable)
+            for regularizer in self.get_regularizers(target):
+                self._add_term(name, regularizer)
         return variable
 
     @scopes.do_not_convert
