@@ -515,7 +515,7 @@ def test_a_terminal_shows_a_bar_that_fits_and_ctrl_c_saves(tmp_path):
     terminal = Terminal(
         get_command("train", "--epochs=2000", "--run_name=a", "--reg=l2"), tmp_path
     )
-    terminal.read_until(r"epoch +3/2000 .* steps/s")
+    terminal.read_until(r"epoch +\d+/2000 .* steps/s")
     terminal.type("\x03")
     terminal.read_until("interrupted by SIGINT: saved in runs/a\r\n")
     assert terminal.process.wait(STARTS) == 130
@@ -524,7 +524,7 @@ def test_a_terminal_shows_a_bar_that_fits_and_ctrl_c_saves(tmp_path):
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", text)]
     assert max(map(len, lines)) <= 80 and "…" not in text
     assert any(re.fullmatch(r"epoch +1/2000 ━+ +-:--:-- compiling", x) for x in lines)
-    assert any(re.fullmatch(r"epoch +3/2000 .* [\d,]+ steps/s", x) for x in lines)
+    assert any(re.fullmatch(r"epoch +\d+/2000 .* [\d,]+ steps/s", x) for x in lines)
     number = r"\d\.\d{4}"
     figures = rf"loss {number} \+ {number}  accuracy {number}"
     assert any(re.fullmatch(rf"train       {figures}", x) for x in lines)
