@@ -1,4 +1,4 @@
-"""Gradients of several replicas: packed into one vector and added up once.
+"""Gradients of several replicas: packed into few vectors and added up at once.
 
     gradients = tape.gradient(loss, variables)  # in strategy.run
     summed = tfreg.gradients.sum_over_replicas(gradients)
@@ -12,16 +12,36 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-
-def pack(tensors: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
-    """Returns all values in one vector; `tensors` have the same floating dtype."""
-    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
+# From here on a copy into the vector costs more than an all-reduce of one's own.
+_LARGE = 2**16
 
 
-def unpack(packed: tf.Tensor, shapes: Sequence[tf.TensorShape]) -> list[tf.Tensor]:
+def pack(tensors: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor]:
+    """Returns few vectors that hold all values: one for each large tensor, one in all
+    for the small ones; `tensors` have the same floating dtype and static shapes.
+    """
+    large = [_flatten(tensor) for tensor in tensors if _is_large(tensor.shape)]
+    small = [_flatten(tensor) for tensor in tensors if not _is_large(tensor.shape)]
+    return large + ([tf.concat(small, 0)] if small else [])
+
+
+def unpack(
+    packed: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape]
+) -> list[tf.Tensor]:
     """Returns what was packed, given the shapes in the order of packing."""
-    parts = tf.split(packed, [shape.num_elements() for shape in shapes])
+    small = [shape.num_elements() for shape in shapes if not _is_large(shape)]
+    large = iter(packed)
+    rest = iter(tf.split(packed[-1], small) if small else [])
+    parts = [next(large) if _is_large(shape) else next(rest) for shape in shapes]
     return [tf.reshape(p, shape) for p, shape in zip(parts, shapes, strict=True)]
+
+
+def _flatten(tensor: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
+    return tf.reshape(tensor, [-1])
+
+
+def _is_large(shape: tf.TensorShape) -> bool:
+    return (shape.num_elements() or 0) >= _LARGE
 
 
 def sum_over_replicas(

@@ -9,7 +9,7 @@ different sizes. `total_loss` takes the losses of the single examples and reduce
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -291,10 +291,25 @@ def total_loss(
 
     Source: `tf.compat.v1.losses.get_total_loss`, with the data loss given.
     """
-    data, penalties, _ = split_total(
+    parts = split_total(
         data_loss, weights, num_examples, global_batch_size, microbatches, scope
     )
-    return mark_share(tf.add_n([data, *penalties.values()]))
+    return mark_share(tf.add_n([parts.data, *parts.penalties.values()]))
+
+
+class Parts(NamedTuple):
+    """What `total_loss` adds up, each a replica's share.
+
+    data: scalar, the data's part.
+    penalties: name -> scalar.
+    num_examples: scalar, of all replicas and microbatches.
+    fresh: scalar, the total without the terms, whose gradient needs no example.
+    """
+
+    data: tf.Tensor
+    penalties: dict[str, tf.Tensor]
+    num_examples: tf.Tensor
+    fresh: tf.Tensor
 
 
 @scopes.do_not_convert
@@ -305,13 +320,8 @@ def split_total(
     global_batch_size: int | tf.Tensor | None = None,
     microbatches: int = 1,
     scope: str | None = None,
-) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
-    """Returns what `total_loss` adds up: the data's part, and each penalty's by name.
-
-    The third value is the number of examples of all replicas and microbatches.
-
-    Args, Raises: as for `total_loss`.
-    """
+) -> Parts:
+    """Returns what `total_loss` adds up. Args, Raises: as for `total_loss`."""
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync if context else 1
     total, count, rows = _sum_up_here(data_loss, weights, num_examples)
@@ -330,6 +340,7 @@ def split_total(
     share = tf.math.divide_no_nan(rows, all_rows)
     data = tf.math.divide_no_nan(total, all_count)
     penalties: dict[str, tf.Tensor] = {}
+    fresh = [data]
     for penalty in store.get_default_store().sum_penalties(scope):
         value = tf.cast(penalty.value, data.dtype)
         if penalty.per_example:  # Of no example it may be NaN.
@@ -338,7 +349,9 @@ def split_total(
             part = value / (replicas * microbatches)
         # A layer called twice in the step adds twice under its name.
         penalties[penalty.name] = penalties.get(penalty.name, 0.0) + part
-    return data, penalties, all_rows
+        if not penalty.is_term:
+            fresh.append(part)
+    return Parts(data, penalties, all_rows, tf.add_n(fresh))
 
 
 def mark_share(total: tf.Tensor) -> tf.Tensor:

@@ -100,10 +100,10 @@ class SharedSteps:
     def _make_sums(self) -> dict[str, tf.Tensor]:
         return dict.fromkeys(self.summed, tf.zeros([], tf.float64))
 
-    def _begin(self, *args: Any) -> tf.Tensor:
+    def _begin(self, *args: Any) -> list[tf.Tensor]:
         return _sum(_call(self._backward, *args))
 
-    def _go_on(self, *args: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _go_on(self, *args: Any) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         found, sums = _call(self._both, *args)
         return _sum(found), sums
 
@@ -112,7 +112,7 @@ class SharedSteps:
 
     def _run_both(
         self,
-        packed: tf.Tensor,
+        packed: list[tf.Tensor],
         sums: dict[str, tf.Tensor],
         x: tf.Tensor,
         y: tf.Tensor,
@@ -146,12 +146,17 @@ class SharedSteps:
         self._names[everything] = [n for n in report if everything or n in self.summed]
         values = [gradient for gradient in grads if gradient is not None]
         # The widest of the gradients', not float64 for the accuracy's sake.
-        dtype = max((value.dtype for value in values), key=lambda dtype: dtype.size)
+        dtypes = [tf.float32, *(value.dtype for value in values)]
+        dtype = max(dtypes, key=lambda dtype: dtype.size)
         values += [report[name] for name in self._names[everything]]
         return [tf.cast(value, dtype) for value in values]
 
     def _run_update(
-        self, packed: tf.Tensor, sums: dict[str, tf.Tensor], size: int, everything: bool
+        self,
+        packed: list[tf.Tensor],
+        sums: dict[str, tf.Tensor],
+        size: int,
+        everything: bool,
     ) -> tuple[step.Report, dict[str, tf.Tensor]]:
         """Updates this replica's copy of the variables by everybody's gradients."""
         names = self._names[everything]
@@ -166,8 +171,8 @@ class SharedSteps:
         return report, add_to_sums(sums, report, size)
 
 
-def _sum(found: list[tf.Tensor]) -> tf.Tensor:
-    """Returns the sum of all replicas' values in one vector."""
+def _sum(found: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns the sum of all replicas' values in few vectors."""
     # Packed here: inside XLA each gradient would be computed into the vector slowly.
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(found))

@@ -6,7 +6,8 @@
 
 The traps: penalties are summed at every step though only their gradient is needed, and
 a gradient is clipped before the replicas have added theirs up. Here the caller's use of
-the report decides what XLA computes, and the order of an update is fixed.
+the report decides what XLA computes, and the order of an update is fixed. Gradients of
+penalized weights are the same on every replica: they are added after the sum, once.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import gradients, losses, optimizers, scopes, store
+from tfreg import gradients, losses, optimizers, scopes, store, terms
 from tfreg import precision as precisions
 
 Report = dict[str, tf.Tensor]
@@ -50,7 +51,8 @@ class Step:
     """A step of training or of evaluation, for any model, loss and optimizer.
 
     It counts the penalties of the store that was the default when it was made. An
-    update's order: add up over microbatches and replicas, clip, apply.
+    update's order: add up over microbatches and replicas, penalize the weights, clip,
+    apply.
 
     Args:
         model: callable (x, training=...) -> outputs, with `trainable_variables`.
@@ -132,10 +134,11 @@ class Step:
             global_batch_size: examples of all replicas; None: they add theirs up.
 
         Returns:
-            One gradient per trainable variable, times the loss scale if there is one;
-            and scalars, which added up over the replicas are loss/data,
-            loss/regularization, loss/total, regularization/NAME for each penalty and,
-            where y are classes, accuracy.
+            One gradient per trainable variable, times the loss scale if there is one,
+            without that of the weights' penalties, which `update` adds. And scalars,
+            which added up over the replicas are loss/data, loss/regularization,
+            loss/total, regularization/NAME for each penalty and, where y are classes,
+            accuracy.
         """
         if self.accumulate == 1:
             return self._compute_part(x, y, global_batch_size, 0)
@@ -158,16 +161,27 @@ class Step:
     ) -> tuple[list[tf.Tensor | None], Report]:
         with self._scope(microbatch), tf.GradientTape() as tape:
             outputs = self.model(self._cast(x), training=True)
-            data, penalties, num_examples = losses.split_total(
+            parts = losses.split_total(
                 self.data_loss(y, outputs),
                 global_batch_size=global_batch_size,
                 microbatches=self.accumulate,
             )
-            total = tf.add_n([data, *penalties.values()])
-            if self.loss_scale is not None:
-                total = self.loss_scale.multiply(total)
+            total = self._scale(parts.fresh)
         found = tape.gradient(total, self.model.trainable_variables)
-        return found, _report(y, outputs, data, penalties, num_examples)
+        return found, _report(y, outputs, parts)
+
+    def _scale(self, total: tf.Tensor) -> tf.Tensor:
+        return total if self.loss_scale is None else self.loss_scale.multiply(total)
+
+    def _differentiate_terms(self) -> list[tf.Tensor | None]:
+        """Returns the gradients of the weights' penalties, times the loss scale."""
+        with self._scope(), tf.GradientTape() as tape:
+            values = [term() for term in self.store.get_terms()]
+            total = terms.add_up([value for value in values if value is not None])
+            total = None if total is None else self._scale(total)
+        if total is None:
+            return [None] * len(self.model.trainable_variables)
+        return tape.gradient(total, self.model.trainable_variables)
 
     @contextlib.contextmanager
     def _scope(self, microbatch: int = 0) -> Iterator[None]:
@@ -181,13 +195,14 @@ class Step:
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
     def update(self, summed: Sequence[tf.Tensor | None]) -> Report:
-        """Clips the sum of all replicas' gradients and applies it.
+        """Adds the weights' penalties to the replicas' sum, clips it and applies it.
 
         Returns:
             gradient_norm, before clipping, and learning_rate of the update; in float16
             loss_scale and skipped_updates too, and a norm of 0 where it overflowed.
         """
         scale = self.loss_scale
+        summed = list(map(_add, summed, self._differentiate_terms()))
         if scale is not None:
             summed, finite = scale.divide(summed)
         present = [gradient for gradient in summed if gradient is not None]
@@ -222,7 +237,7 @@ class Step:
         with self._scope():
             outputs = self.model(self._cast(x), training=False)
             parts = losses.split_total(self.data_loss(y, outputs))
-        return _report(y, outputs, *parts)
+        return _report(y, outputs, parts)
 
 
 def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
@@ -231,24 +246,19 @@ def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
     return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
 
 
-def _report(
-    y: tf.Tensor,
-    outputs: tf.Tensor,
-    data: tf.Tensor,
-    penalties: dict[str, tf.Tensor],
-    num_examples: tf.Tensor,
-) -> Report:
-    regularization = tf.add_n([tf.zeros_like(data), *penalties.values()])
+def _report(y: tf.Tensor, outputs: tf.Tensor, parts: losses.Parts) -> Report:
+    penalties = parts.penalties
+    regularization = tf.add_n([tf.zeros_like(parts.data), *penalties.values()])
     report = {f"regularization/{name}": part for name, part in penalties.items()}
     report |= {
-        "loss/data": data,
+        "loss/data": parts.data,
         "loss/regularization": regularization,
-        "loss/total": data + regularization,
+        "loss/total": parts.data + regularization,
     }
     hits = count_hits(y, outputs)
     if hits is not None:
         # In float64, so that 936 of 1,000 are 0.936.
-        num_examples = tf.cast(num_examples, tf.float64)
+        num_examples = tf.cast(parts.num_examples, tf.float64)
         hits = tf.cast(hits, tf.float64)
         report["accuracy"] = tf.math.divide_no_nan(hits, num_examples)
     return report

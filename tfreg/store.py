@@ -237,7 +237,7 @@ class Store:
             scope: regular expression that a name must match at its beginning.
         """
         penalties = [
-            terms.Penalty(term.name, value, per_example=False)
+            terms.Penalty(term.name, value, per_example=False, is_term=True)
             for term in self.get_terms()
             if ledger.matches(scope, term.name) and (value := term()) is not None
         ]

@@ -54,6 +54,7 @@ class Penalty:
     name: str
     value: tf.Tensor
     per_example: bool
+    is_term: bool = False
 
 
 def apply_each(

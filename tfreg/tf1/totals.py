@@ -127,13 +127,13 @@ def get_total_loss(
     _check_hidden(scope, bool(found))
     data = tf.constant(0.0) if not found else terms.add_up(found)
     scope = scope if add_regularization_losses else r"(?!)"  # Which matches no name.
-    data, penalties, _ = losses.split_total(data, None, num_examples, scope=scope)
-    if not (found or penalties):
+    parts = losses.split_total(data, None, num_examples, scope=scope)
+    if not (found or parts.penalties):
         raise ValueError(
             "losses must be collected before their total, got none: call a loss of "
             "tf1.losses in this step, or tf1.losses.add_loss"
         )
-    return losses.mark_share(tf.add_n([data, *penalties.values()], name))
+    return losses.mark_share(tf.add_n([parts.data, *parts.penalties.values()], name))
 
 
 def _check_hidden(scope: str | None, has_losses: bool) -> None:
