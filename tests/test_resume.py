@@ -170,7 +170,11 @@ def test_a_finished_run_goes_on_only_with_more_epochs(points, tmp_path):
         make_settings(points, tmp_path, "a", epochs=2), resume=True, tell=told.append
     )
     assert again["steps"] == 18 and "has finished: raise epochs" in told[0]
-    more = runs.train(make_settings(points, tmp_path, "a", epochs=4), resume=True)
+    longer = make_settings(points, tmp_path, "a", epochs=4)
+    for _ in range(2):  # A kill, too, must not leave the result of two epochs.
+        with pytest.raises(training.Interrupted):
+            runs.train(longer, resume=True, is_interrupted=interrupt_after(2))
+    more = runs.train(longer, resume=True)
     alone = runs.train(make_settings(points, tmp_path, "b", epochs=4))
     assert drop_times(more) == drop_times(alone)
     assert read_state(tmp_path / "a") == read_state(tmp_path / "b")

@@ -148,6 +148,16 @@ def has_begun(path: pathlib.Path) -> bool:
     return bool(found) or (path / "train").exists() or (path / RESULT).exists()
 
 
+def remove_result(path: pathlib.Path) -> None:
+    """Removes the result of fewer epochs, before config.json says that there are more.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    (path / RESULT).unlink(missing_ok=True)
+    checkpoints.sync(path)
+
+
 def write_config(path: pathlib.Path, settings: config.Config) -> None:
     """Writes config.json.
 

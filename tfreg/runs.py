@@ -257,6 +257,7 @@ def train_in(
 
     Raises: LossError, Interrupted, OSError: as `train`.
     """
+    directories.remove_result(path)
     directories.write_config(path, made.settings)
     made.path = path
     made.save()  # So that a run that is killed at any later moment can be gone on with.
