@@ -1,5 +1,6 @@
 """Choosing a strategy, and several workers on this machine's loopback."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -139,6 +141,33 @@ def test_200_steps_of_two_processes_are_those_of_one(tmp_path, monkeypatch):
     for got in found:
         for case, losses in want.items():
             assert got[case] == pytest.approx(losses, rel=1e-4), case
+
+
+@pytest.mark.slow
+def test_workers_resume_to_the_bit_from_what_the_chief_wrote(tmp_path):
+    command = [TRAIN, *FLAGS, "--strategy=multi_worker", "--dropout=0.3"]
+    hashes = []
+    for name, parts in {"whole": [4], "parts": [2, 4]}.items():
+        for epochs in parts:
+            flags = [f"--logdir={tmp_path / name}", f"--epochs={epochs}", "--resume"]
+            folder = tmp_path / f"{name}{epochs}"
+            folder.mkdir()
+            workers = start_workers(folder, 2, [*command, *flags])
+            printed = [worker.communicate(timeout=300) for worker in workers]
+            assert [worker.returncode for worker in workers] == [0, 0], printed
+        newest = sorted((tmp_path / name / "a" / "checkpoints").iterdir())[-1]
+        hashes.append(read_hash(newest))
+    assert hashes[0] == hashes[1]
+
+
+def read_hash(checkpoint):
+    """Returns a digest of a checkpoint's name and values."""
+    reader = tf.train.load_checkpoint(str(checkpoint / "state"))
+    names = [n for n in reader.get_variable_to_shape_map() if n.endswith("_VALUE")]
+    digest = hashlib.sha256(checkpoint.name.encode())
+    for name in sorted(names):
+        digest.update(name.encode() + np.asarray(reader.get_tensor(name)).tobytes())
+    return digest.hexdigest()
 
 
 @pytest.mark.slow
