@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfreg import scopes
+
 # From here on a copy into the vector costs more than an all-reduce of one's own.
 _LARGE = 2**16
 
@@ -44,6 +46,7 @@ def _is_large(shape: tf.TensorShape) -> bool:
     return (shape.num_elements() or 0) >= _LARGE
 
 
+@scopes.do_not_convert
 def sum_over_replicas(
     gradients: Sequence[tf.Tensor | tf.IndexedSlices | None],
 ) -> list[tf.Tensor | tf.IndexedSlices | None]:

@@ -237,6 +237,7 @@ class Embedding(modules.Layer):
         return self.penalize_activity(tf.gather(table, inputs))
 
 
+@scopes.do_not_convert
 def drop_out(
     inputs: tf.Tensor, rate: float, name: str, noise_shape: Any = None
 ) -> tf.Tensor:

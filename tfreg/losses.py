@@ -18,6 +18,7 @@ from tfreg import scopes, store
 DataLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
+@scopes.do_not_convert
 def _widen(tensor: Any, dtype: tf.DType | None = None) -> tf.Tensor:
     """Converts to `dtype` or a floating tensor, float16 and bfloat16 to float32."""
     values = isinstance(tensor, tf.distribute.DistributedValues)
@@ -58,6 +59,7 @@ def _mean_per_example(losses: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(losses, axes)
 
 
+@scopes.do_not_convert
 def sparse_softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Returns `-log softmax(logits)[label]` for each example.
 

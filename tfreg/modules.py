@@ -299,6 +299,7 @@ class Layer(tf.Module):
         """Returns the outputs `[batch, ...]` of inputs `[batch, ...]`."""
         raise NotImplementedError
 
+    @scopes.do_not_convert
     def check_inputs(
         self,
         inputs: Any,

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from tfreg import gradients as sums
-from tfreg import schedules
+from tfreg import schedules, scopes
 
 LearningRate: TypeAlias = float | tf.Variable | schedules.Schedule
 
@@ -72,6 +72,7 @@ class Optimizer(tf.Module):
         rate = rate(self.step.read_value()) if callable(rate) else rate
         return tf.cast(rate, tf.float32)
 
+    @scopes.do_not_convert
     def build(self, variables: Sequence[tf.Variable]) -> None:
         """Makes the slots of `variables`; does nothing where they are made.
 
@@ -303,6 +304,7 @@ def _check_variables(variables: Sequence[tf.Variable], built: tuple) -> tuple:
     return refs
 
 
+@scopes.do_not_convert
 def _check_context(variables: Sequence[tf.Variable]) -> None:
     strategies = {getattr(w, "distribute_strategy", None) for w in variables}
     replica = tf.distribute.get_replica_context()

@@ -178,6 +178,7 @@ def _sum(found: list[tf.Tensor]) -> list[tf.Tensor]:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(found))
 
 
+@scopes.do_not_convert
 def add_to_sums(
     sums: dict[str, tf.Tensor], report: step.Report, size: int
 ) -> dict[str, tf.Tensor]:

@@ -24,6 +24,7 @@ from tfreg import precision as precisions
 Report = dict[str, tf.Tensor]
 
 
+@scopes.do_not_convert
 def scale_pixels(x: tf.Tensor) -> tf.Tensor:
     """Returns uint8 pixels as float32 in [0, 1], anything else as it is."""
     return tf.cast(x, tf.float32) / 255.0 if x.dtype == tf.uint8 else x
@@ -173,6 +174,7 @@ class Step:
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
 
+    @scopes.do_not_convert
     def _differentiate_terms(self) -> list[tf.Tensor | None]:
         """Returns the gradients of the weights' penalties, times the loss scale."""
         with self._scope(), tf.GradientTape() as tape:
@@ -246,6 +248,7 @@ def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
     return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
 
 
+@scopes.do_not_convert
 def _report(y: tf.Tensor, outputs: tf.Tensor, parts: losses.Parts) -> Report:
     penalties = parts.penalties
     regularization = tf.add_n([tf.zeros_like(parts.data), *penalties.values()])

@@ -1,0 +1,210 @@
+"""What faults are tried on: forked trainings, saves, and what they left behind.
+
+    job = faults.train(folder, "--epochs=3")  # scripts/train.py, in a fork
+    os.kill(job.pid, signal.SIGKILL)
+    assert job.wait() == -signal.SIGKILL
+
+The whole of the suite is `TFREG_FAULTS=whole python -m pytest tests/faults -s`.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tfreg import checkpoints
+
+WHOLE = os.environ.get("TFREG_FAULTS") == "whole"
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+VOLATILE = ("wall_seconds", "steps_per_second")
+STATUSES = {0, 2, 3, 4, 5, 6, 75}  # That a user's mistake or a fault may end with.
+
+# Importing TensorFlow takes seconds and computes nothing: a fork of it is as good as
+# new where no operation has run.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tfreg.runs"])
+
+
+class Job:
+    """A function in a process of its own, with its output in a file."""
+
+    def __init__(self, folder, log, call, *args):
+        self.log = folder / log
+        self._process = _context.Process(
+            target=_run, args=(folder, self.log, call, args), daemon=True
+        )
+        self._process.start()
+        self.pid = self._process.pid
+
+    def wait(self, seconds=300):
+        """Returns the exit status, minus the signal's number where one killed it."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, f"it still runs: {self.read()}"
+        return self._process.exitcode
+
+    def read(self):
+        """Returns what it printed."""
+        return self.log.read_text() if self.log.exists() else ""
+
+
+def _run(folder, log, call, args):
+    os.chdir(folder)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    status = call(*args)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def run_script(argv):
+    """Runs scripts/train.py with flags; returns its exit status."""
+    sys.path.insert(0, str(SCRIPTS))
+    import commandline
+    import train
+
+    return commandline.run(lambda: train.main(["train.py", *argv]))
+
+
+def get_flags(folder):
+    """Returns flags of a training on a few points, in runs/a, that saves often."""
+    return [
+        "--dataset=npz",
+        f"--data_dir={folder / 'points.npz'}",
+        "--hidden=4",
+        "--batch_size=6",
+        "--strategy=one",
+        "--run_name=a",
+        "--dropout=0.4",
+        "--reg=l2(1e-2)@kernel;l1(1e-2)@activity",
+        "--checkpoint_every=2",
+    ]
+
+
+def train(folder, *flags, log="log.txt"):
+    """Starts such a training in `folder`, with more flags."""
+    if not (folder / "points.npz").exists():
+        write_points(folder / "points.npz")
+    return Job(folder, log, run_script, [*get_flags(folder), *flags])
+
+
+def write_points(path):
+    """Writes three classes of points in the plane, 60 and 30 of them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = (rng.normal(size=(90, 2)) + 2 * np.eye(3)[y][:, :2]).astype(np.float32)
+    parts = {"x_train": x[:60], "y_train": y[:60], "x_test": x[60:], "y_test": y[60:]}
+    np.savez(path, **parts)
+
+
+def describe(directory):
+    """Returns what a finished run is compared by: state, result and files."""
+    newest = checkpoints.list_newest_first(directory / "checkpoints")[0]
+    step, facts = checkpoints.verify(newest)
+    reader = tf.train.load_checkpoint(str(newest / "state"))
+    digest = hashlib.sha256()
+    for name in sorted(reader.get_variable_to_shape_map()):
+        if name.endswith("_VALUE"):
+            digest.update(name.encode() + np.asarray(reader.get_tensor(name)).tobytes())
+    result = json.loads((directory / "result.json").read_text())
+    result = {key: value for key, value in result.items() if key not in VOLATILE}
+    names = {path.name for path in directory.rglob("*") if "tfevents" not in path.name}
+    return step, digest.hexdigest(), result, sorted(names)
+
+
+class Values(tf.Module):
+    """Two variables and a step, all of one value."""
+
+    def __init__(self, value=0.0):
+        self.kernel = tf.Variable(tf.fill([64, 64], value))
+        self.bias = tf.Variable(tf.fill([64], value))
+        self.step = tf.Variable(int(value), dtype=tf.int64)
+
+    def fill(self, value):
+        """Sets all to a value."""
+        for variable in self.variables:
+            variable.assign(tf.cast(tf.fill(variable.shape, value), variable.dtype))
+
+    def get_value(self):
+        """Returns the value that all have."""
+        found = {float(x) for v in self.variables for x in np.ravel(v.numpy())}
+        assert len(found) == 1
+        return found.pop()
+
+
+def save(directory, value):
+    """Saves Values as the state of the step of that number."""
+    return checkpoints.save(directory, value, {"values": Values(float(value))})
+
+
+def restore(directory):
+    """Returns the newest whole step; fails where its values are others."""
+    values, told = Values(), []
+    step, _ = checkpoints.restore(directory, {"values": values}, told.append)
+    assert values.get_value() == step
+    return step, told
+
+
+def save_when_told(directory, values, go, synced=True):
+    """Saves once there is a file `go`; returns an exit status, as a script does.
+
+    After each save there is a directory `done-VALUE` beside `go`, for whoever traces.
+    """
+    sys.path.insert(0, str(SCRIPTS))
+    import commandline
+
+    state = {"values": Values(float(values[0]))}
+    checkpoints.save(directory.parent / "warm", 1, state)  # All that is done once.
+    if not synced:
+        checkpoints.sync = lambda path: None
+    (go.parent / "ready").touch()
+    while not go.exists():
+        time.sleep(0.001)
+
+    def command():
+        for value in values:
+            state["values"].fill(value)
+            checkpoints.save(directory, value, state)
+            (go.parent / f"done-{value}").mkdir()
+        return 0
+
+    return commandline.run(command)
+
+
+class Traced:
+    """A process that saves the values under strace with some options; has waited.
+
+    Args:
+        folder: has `checkpoints`, with earlier saves.
+        options: of strace.
+        values: to be saved.
+        synced: whether the process calls fsync.
+    """
+
+    def __init__(self, folder, options, values=(3,), synced=True):
+        for name in ("ready", "go"):
+            (folder / name).unlink(missing_ok=True)
+        go = folder / "go"
+        directory = folder / "checkpoints"
+        job = Job(folder, "log.txt", save_when_told, directory, values, go, synced)
+        while not (folder / "ready").exists():
+            time.sleep(0.01)
+        log = folder / "strace.txt"
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-y", "-p", str(job.pid), "-o", str(log), *options],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        told = tracer.stderr.readline()
+        assert "attached" in told, told
+        go.touch()
+        self.status, self.printed = job.wait(), job.read()
+        tracer.communicate()
+        self.trace = log.read_text()
