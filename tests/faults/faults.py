@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfreg import checkpoints
 
 WHOLE = os.environ.get("TFREG_FAULTS") == "whole"
-SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 VOLATILE = ("wall_seconds", "steps_per_second")
 STATUSES = {0, 2, 3, 4, 5, 6, 75}  # That a user's mistake or a fault may end with.
 
@@ -42,6 +42,10 @@ class Job:
         )
         self._process.start()
         self.pid = self._process.pid
+
+    def is_alive(self):
+        """Tells whether it still runs."""
+        return self._process.is_alive()
 
     def wait(self, seconds=300):
         """Returns the exit status, minus the signal's number where one killed it."""
@@ -66,7 +70,6 @@ def _run(folder, log, call, args):
 
 def run_script(argv):
     """Runs scripts/train.py with flags; returns its exit status."""
-    sys.path.insert(0, str(SCRIPTS))
     import commandline
     import train
 
@@ -122,8 +125,8 @@ def describe(directory):
 class Values(tf.Module):
     """Two variables and a step, all of one value."""
 
-    def __init__(self, value=0.0):
-        self.kernel = tf.Variable(tf.fill([64, 64], value))
+    def __init__(self, value=0.0, width=64):
+        self.kernel = tf.Variable(tf.fill([width, 64], value))
         self.bias = tf.Variable(tf.fill([64], value))
         self.step = tf.Variable(int(value), dtype=tf.int64)
 
@@ -157,7 +160,6 @@ def save_when_told(directory, values, go, synced=True):
 
     After each save there is a directory `done-VALUE` beside `go`, for whoever traces.
     """
-    sys.path.insert(0, str(SCRIPTS))
     import commandline
 
     state = {"values": Values(float(values[0]))}

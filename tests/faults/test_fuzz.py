@@ -1,0 +1,157 @@
+"""Whatever stands on the command line or in a file: a sentence, and nothing written."""
+
+import gzip
+import hashlib
+import io
+import json
+import random
+
+import faults
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from tfreg import config
+
+NUM_LINES = 5000 if faults.WHOLE else 150
+NUM_FILES = 2000 if faults.WHOLE else 100
+NUM_CONFIGS = 1000 if faults.WHOLE else 100
+
+NAMES = list(json.loads(config.Config().to_json()))
+NAMES += ["config", "overwrite", "resume", "run", "dry_run", "help", "epoch", "v", ""]
+VALUES = ["0", "1", "-1", "3", "1e-4", "1e999", "nan", "inf", "none", "l1", "l2", "npz"]
+VALUES += ["kernel", "bias,activity", "l2(1e-4)@kernel", "l1(1)@activity:dense_0", ";"]
+VALUES += ["../x", "/", "/dev/zero", "/proc/self/mem", ".", "8,8", "relu", "adam", "5s"]
+VALUES += ["float16", "cosine", "true", "1" * 400, "\0", "\ud800", "٣", "x" * 5000]
+ARGUMENTS = st.builds(
+    lambda form, name, value: form.format(name=name, value=value),
+    st.sampled_from(["--{name}={value}", "--{name}={value}", "--{name}", "--no{name}"]),
+    st.sampled_from(NAMES),
+    st.sampled_from(VALUES) | st.text(max_size=12),
+)
+
+
+def hash_all(folder):
+    """Returns a digest of everything below a directory."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(str(path).encode())
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
+
+
+def check_line(folder, capsys, argv):
+    """Runs a command line, and checks its end; returns the exit status."""
+    before = hash_all(folder)
+    status = faults.run_script(argv)
+    err = capsys.readouterr().err
+    assert status in faults.STATUSES and "Traceback" not in err
+    if status:
+        assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert hash_all(folder) == before
+    return status
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Returns the working directory, with data and a run of another."""
+    faults.write_points(tmp_path / "points.npz")
+    (tmp_path / "runs" / "b").mkdir(parents=True)
+    text = config.Config(dataset="npz", run_name="b").to_json()
+    (tmp_path / "runs" / "b" / "config.json").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_fuzzed_flags(folder, capsys):
+    usual = ["--dataset=npz", f"--data_dir={folder / 'points.npz'}", "--hidden=4"]
+    statuses = []
+
+    @hypothesis.settings(
+        max_examples=NUM_LINES, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+    @hypothesis.given(st.lists(ARGUMENTS, min_size=1, max_size=4))
+    def run(arguments):
+        # Several workers would wait for each other.
+        hypothesis.assume(not any("multi_worker" in a for a in arguments))
+        argv = [*usual, *arguments, "--dry_run"]
+        statuses.append(check_line(folder, capsys, argv))
+
+    run()
+    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+    assert {0, 2} <= counts.keys()
+    print(f"\n{len(statuses)} command lines; how often each exit status: {counts}")
+
+
+def make_files():
+    """Returns the bytes of good data: of an .npz, and of four idx files."""
+    arrays = np.load("points.npz")
+    plain, packed = io.BytesIO(), io.BytesIO()
+    np.savez(plain, **arrays)
+    np.savez_compressed(packed, **arrays)
+    idx = {}
+    for part, stem in (("train", "train"), ("test", "t10k")):
+        x = (arrays[f"x_{part}"] * 9).astype(np.uint8).reshape(-1, 2, 1)
+        head = bytes([0, 0, 8, 3]) + np.array(x.shape, ">i4").tobytes()
+        idx[f"{stem}-images-idx3-ubyte.gz"] = gzip.compress(head + x.tobytes())
+        y = arrays[f"y_{part}"].astype(np.uint8)
+        head = bytes([0, 0, 8, 1]) + np.array(y.shape, ">i4").tobytes()
+        idx[f"{stem}-labels-idx1-ubyte"] = head + y.tobytes()
+    return [plain.getvalue(), packed.getvalue()], idx
+
+
+def mutate(content, rng):
+    """Returns bytes with a few of them changed, cut out, doubled or put in."""
+    content = bytearray(content)
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        place = rng.randrange(len(content) + 1)
+        length = rng.choice([1, 1, 2, 8, 100])
+        change = rng.randrange(4)
+        if change == 0:
+            content[place : place + length] = rng.randbytes(length)
+        elif change == 1:
+            del content[place : place + length]
+        elif change == 2:
+            content[place:place] = content[place : place + length]
+        else:
+            content[place : place + 4] = rng.choice([b"\xff" * 4, bytes(4)])
+    return bytes(content)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what ast says about a mutated header
+def test_mutated_data(folder, capsys):
+    archives, idx = make_files()
+    rng, statuses = random.Random(0), []
+    (folder / "idx").mkdir()
+    for number in range(NUM_FILES):
+        if number % 3:
+            place, kind = folder / "mutated.npz", "npz"
+            place.write_bytes(mutate(archives[number % 3 - 1], rng))
+        else:
+            place, kind = folder / "idx", "idx"
+            for name, content in idx.items():
+                (place / name).write_bytes(content)
+            name = rng.choice(sorted(idx))
+            (place / name).write_bytes(mutate(idx[name], rng))
+        argv = [f"--dataset={kind}", f"--data_dir={place}", "--hidden=4", "--dry_run"]
+        statuses.append(check_line(folder, capsys, argv))
+    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+    assert 3 in counts
+    print(f"\n{len(statuses)} data files; how often each exit status: {counts}")
+
+
+@pytest.mark.slow
+def test_mutated_configs(folder, capsys):
+    rng, statuses = random.Random(0), []
+    text = config.Config(dataset="npz", data_dir="points.npz", hidden=(4,)).to_json()
+    for _ in range(NUM_CONFIGS):
+        (folder / "config.json").write_bytes(mutate(text.encode(), rng))
+        # What a number became may be a network that no memory holds.
+        argv = ["--config=config.json", "--dry_run", "--hidden=4", "--strategy=one"]
+        statuses.append(check_line(folder, capsys, argv))
+    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+    assert {0, 4} <= counts.keys()
+    print(f"\n{len(statuses)} configs; how often each exit status: {counts}")

@@ -1,0 +1,87 @@
+"""One process in a directory, however many start; saves and signals at length."""
+
+import os
+import pathlib
+import random
+import signal
+import time
+
+import faults
+import pytest
+
+from tfreg import checkpoints
+
+NUM_STARTS = 50 if faults.WHOLE else 6
+NUM_SAVES = 500 if faults.WHOLE else 120
+NUM_SIGNALS = 10 if faults.WHOLE else 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_of_many_starts_one_runs(tmp_path, flag):
+    job = faults.train(tmp_path, "--epochs=2")
+    assert job.wait() == 0, job.read()
+    flags = [flag, "--epochs=100000"]
+    jobs = [
+        faults.train(tmp_path, *flags, log=f"log{i}.txt") for i in range(NUM_STARTS)
+    ]
+    runs = None
+    deadline = time.monotonic() + 300
+    while runs is None or len(runs) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        runs = [job for job in jobs if job.is_alive()]
+    assert len(runs) == 1
+    while "epoch " not in runs[0].read():
+        time.sleep(0.1)
+    os.kill(runs[0].pid, signal.SIGTERM)
+    statuses = [job.wait() for job in jobs]
+    assert sorted(statuses) == [75] * (NUM_STARTS - 1) + [143], statuses
+    newest = checkpoints.list_newest_first(tmp_path / "runs" / "a" / "checkpoints")[0]
+    checkpoints.verify(newest)
+    print(f"\n{NUM_STARTS} starts, {statuses.count(75)} ended with 75")
+
+
+def measure():
+    """Returns resident memory in bytes and the number of open descriptors."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd"))
+
+
+def test_saves_leave_memory_descriptors_and_files_as_they_are(tmp_path):
+    state = {"values": faults.Values(1.0, 6400)}  # 1.6 MB, as the default's
+    found, began = [], 0.0
+    for step in range(NUM_SAVES):
+        if step == 20:
+            began = time.perf_counter()
+        checkpoints.save(tmp_path, step, state)
+        if step >= 20:
+            found.append((*measure(), len(list(tmp_path.rglob("*")))))
+    seconds = (time.perf_counter() - began) / len(found)
+    memory, descriptors, files = zip(*found, strict=True)
+    assert max(descriptors) == min(descriptors) and max(files) == min(files)
+    # A leak of the state would be 1.6 MB a save.
+    half = len(memory) // 2
+    growth = (max(memory[half:]) - max(memory[:half])) / half
+    assert growth < 80_000
+    print(f"\n{NUM_SAVES} saves: {growth:,.0f} bytes more a save, {seconds:.4f} s each")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_training_of_the_default_sizes(tmp_path, number):
+    rng, waits = random.Random(0), []
+    for i in range(NUM_SIGNALS):
+        argv = [f"--run_name=run{i}", "--epochs=100000", "--reg=l2"]
+        job = faults.Job(tmp_path, "log.txt", faults.run_script, argv)
+        while "steps/s" not in job.read():
+            time.sleep(0.05)
+        time.sleep(rng.random())
+        began = time.monotonic()
+        os.kill(job.pid, number)
+        assert job.wait() == 128 + number, job.read()
+        waits.append(time.monotonic() - began)
+        assert f"saved in runs/run{i}" in job.read()
+        path = tmp_path / "runs" / f"run{i}" / "checkpoints"
+        checkpoints.verify(checkpoints.list_newest_first(path)[0])
+    print(f"\n{len(waits)} signals {number}: the slowest end took {max(waits):.2f} s")
