@@ -1,5 +1,6 @@
 """A run that is killed at any moment ends, resumed, as the run left alone."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -39,7 +40,8 @@ def _kill(folder, seconds):
     """Tells whether a run was killed before its end."""
     job = faults.train(folder, EPOCHS, "--resume")
     time.sleep(seconds)
-    os.kill(job.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # It may have ended.
+        os.kill(job.pid, signal.SIGKILL)
     status = job.wait()
     assert status in (0, -signal.SIGKILL), job.read()
     return status != 0

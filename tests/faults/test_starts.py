@@ -73,7 +73,7 @@ def test_a_signal_ends_a_training_of_the_default_sizes(tmp_path, number):
     rng, waits = random.Random(0), []
     for i in range(NUM_SIGNALS):
         argv = [f"--run_name=run{i}", "--epochs=100000", "--reg=l2"]
-        job = faults.Job(tmp_path, "log.txt", faults.run_script, argv)
+        job = faults.Job(tmp_path, f"log{i}.txt", faults.run_script, argv)
         while "steps/s" not in job.read():
             time.sleep(0.05)
         time.sleep(rng.random())
