@@ -170,6 +170,9 @@ def test_a_finished_run_goes_on_only_with_more_epochs(points, tmp_path):
         make_settings(points, tmp_path, "a", epochs=2), resume=True, tell=told.append
     )
     assert again["steps"] == 18 and "has finished: raise epochs" in told[0]
+    (tmp_path / "a" / "result.json").write_text("{")
+    settings = make_settings(points, tmp_path, "a", epochs=2)
+    assert drop_times(runs.train(settings, resume=True)) == drop_times(again)
     longer = make_settings(points, tmp_path, "a", epochs=4)
     for _ in range(2):  # A kill, too, must not leave the result of two epochs.
         with pytest.raises(training.Interrupted):

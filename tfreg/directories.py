@@ -10,10 +10,12 @@ it for as long as the process lives, and no longer.
 import contextlib
 import dataclasses
 import fcntl
+import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 from tfreg import checkpoints, config
 
@@ -198,3 +200,33 @@ def read_run(path: str | os.PathLike) -> config.Config:
         )
     except ValueError as error:
         raise DirectoryError(str(error)) from None
+
+
+def check_same(path: pathlib.Path, settings: config.Config) -> None:
+    """Looks whether a run that is there, if one is, can be gone on with.
+
+    Raises:
+        DirectoryError: it is another one, or its config can't be read.
+    """
+    if not (path / CONFIG).exists():
+        return
+    there = read_config(path / CONFIG)
+    differences = there.get_differences(settings)
+    if differences:
+        raise DirectoryError(
+            f"--resume must have the config of {str(path)!r}, got others than its "
+            f"{'; '.join(differences)}: leave them out, or choose another --run_name"
+        )
+
+
+def read_finished(path: pathlib.Path, settings: config.Config) -> dict[str, Any] | None:
+    """Returns the result of a run that has nothing left to train, or None."""
+    result = path / RESULT
+    if not result.is_file():
+        return None
+    there = read_config(path / CONFIG)
+    if settings.epochs > there.epochs:
+        return None
+    with contextlib.suppress(ValueError):  # A damaged one is made again.
+        return json.loads(result.read_text(encoding="utf-8"))
+    return None

@@ -233,7 +233,7 @@ def get_regularization_losses(scope: str | None = None) -> list[tf.Tensor]:
 def get_regularization_loss(scope: str | None = None) -> tf.Tensor:
     """Returns the sum of the regularization losses, 0.0 where there are none.
 
-    In eager code outside any step and tape it is that of the weights alone.
+    In eager code outside any step and tape, for a log, it is of the weights alone.
 
     Args:
         scope: regular expression that a name must match at its beginning.
@@ -245,7 +245,6 @@ def get_regularization_loss(scope: str | None = None) -> tf.Tensor:
     Source: `tf.compat.v1.losses.get_regularization_loss`.
     """
     kept = store.get_default_store()
-    # Elsewhere nobody trains by it: it is read for a log, beside what predicts.
     trains = scopes.get_step() is not None or scopes.is_recording()
     found = kept.sum_penalties(scope) if trains else kept.get_penalties(scope)
     losses = [_widen(penalty.value) for penalty in found]
@@ -270,12 +269,11 @@ def total_loss(
 
     Args:
         data_loss: floating losses `[batch, d1, ..., dn]`, of which the mean is taken;
-            or a scalar, the mean over the examples of this replica. Across replicas
-            also what `strategy.run` returned of either.
+            or a scalar, the mean over this replica's. Across replicas also what
+            `strategy.run` returned of either.
         weights: `[batch]`, one per example; the mean is over those whose weight isn't
             0, as `SUM_BY_NONZERO_WEIGHTS` of TF1.
-        num_examples: of a scalar `data_loss`: over how many it is the mean; needed
-            where the replicas' numbers differ.
+        num_examples: over how many a scalar is the mean, where replicas' differ.
         global_batch_size: number of examples of all replicas and microbatches
             together, where it is known; without it the replicas add theirs up.
         microbatches: how many calls make up one update. Pass `global_batch_size` where
@@ -300,18 +298,12 @@ def total_loss(
 
 
 class Parts(NamedTuple):
-    """What `total_loss` adds up, each a replica's share.
-
-    data: scalar, the data's part.
-    penalties: name -> scalar.
-    num_examples: scalar, of all replicas and microbatches.
-    fresh: scalar, the total without the terms, whose gradient needs no example.
-    """
+    """What `total_loss` adds up, each a replica's share; scalars."""
 
     data: tf.Tensor
     penalties: dict[str, tf.Tensor]
-    num_examples: tf.Tensor
-    fresh: tf.Tensor
+    num_examples: tf.Tensor  # Of all replicas and microbatches.
+    fresh: tf.Tensor  # The total without the terms, whose gradient needs no example.
 
 
 @scopes.do_not_convert

@@ -92,18 +92,6 @@ def refuse_attribute(owner: Any, name: str, value: Any, call: str) -> None:
     )
 
 
-def measure_activity(regularizer: Regularizer, outputs: tf.Tensor) -> tf.Tensor | None:
-    """Returns the penalty of outputs `[batch, ...]`, divided by the batch size."""
-    half = outputs.dtype.size < 4
-    wide = tf.cast(outputs, tf.float32) if half else outputs
-    penalty = regularizer(wide)
-    if penalty is None:
-        return None
-    penalty = tf.convert_to_tensor(penalty, dtype_hint=wide.dtype)
-    batch = tf.cast(tf.shape(wide)[0], penalty.dtype)
-    return tf.math.divide_no_nan(penalty, batch)
-
-
 class Layer(tf.Module):
     """A tf.Module with named variables and regularizers for them and its outputs.
 
@@ -290,7 +278,7 @@ class Layer(tf.Module):
             The outputs as they are.
         """
         for regularizer in self.get_regularizers("activity"):
-            compute = functools.partial(measure_activity, regularizer, outputs)
+            compute = functools.partial(terms.measure_activity, regularizer, outputs)
             name = f"{self.name}/activity/Regularizer/{terms.get_name(regularizer)}"
             self.store.add_activity(name, compute, source=self)
         return outputs

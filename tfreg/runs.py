@@ -10,7 +10,6 @@ is checked and built before the first file is written.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import time
@@ -207,8 +206,8 @@ def train(
     if writes:
         directories.check(path, overwrite, resume)
     if resume:
-        _check_same(path, settings)
-        done = _read_finished(path, settings)
+        directories.check_same(path, settings)
+        done = directories.read_finished(path, settings)
         if done is not None:
             tell(f"{path} has finished: raise epochs to go on")
             return done
@@ -318,31 +317,6 @@ def _warn_of_differences(facts: dict[str, Any], made: training.Training) -> None
                 f"the last bits may differ: {name} was {facts[name]} and is "
                 f"{made.facts[name]}"
             )
-
-
-def _check_same(path: pathlib.Path, settings: config.Config) -> None:
-    if not (path / directories.CONFIG).exists():
-        return
-    there = directories.read_config(path / directories.CONFIG)
-    differences = there.get_differences(settings)
-    if differences:
-        raise directories.DirectoryError(
-            f"--resume must have the config of {str(path)!r}, got others than its "
-            f"{'; '.join(differences)}: leave them out, or choose another --run_name"
-        )
-
-
-def _read_finished(
-    path: pathlib.Path, settings: config.Config
-) -> dict[str, Any] | None:
-    """Returns the result of a run that has nothing left to train."""
-    result = path / directories.RESULT
-    if not result.is_file():
-        return None
-    there = directories.read_config(path / directories.CONFIG)
-    if settings.epochs > there.epochs:
-        return None
-    return json.loads(result.read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager

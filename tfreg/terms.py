@@ -93,6 +93,18 @@ def apply_each(
     return add_up(penalties)
 
 
+def measure_activity(regularizer: Regularizer, outputs: tf.Tensor) -> tf.Tensor | None:
+    """Returns the penalty of outputs `[batch, ...]`, divided by the batch size."""
+    half = outputs.dtype.size < 4
+    wide = tf.cast(outputs, tf.float32) if half else outputs
+    penalty = regularizer(wide)
+    if penalty is None:
+        return None
+    penalty = tf.convert_to_tensor(penalty, dtype_hint=wide.dtype)
+    batch = tf.cast(tf.shape(wide)[0], penalty.dtype)
+    return tf.math.divide_no_nan(penalty, batch)
+
+
 def add_up(penalties: Sequence[Any]) -> tf.Tensor | None:
     """Returns the sum of scalars, None of none.
 
