@@ -690,3 +690,26 @@ def test_an_import_stays_while_something_uses_it(rewrite):
         f"import tf_slim as slim\n{TF1}y = tf1.layers.conv2d(x)\nz = slim.conv3d(y)\n"
     )
     check(rewrite, source, expected, ["1: import tf_slim as slim", "3: slim.conv3d"])
+
+
+def test_what_a_dropped_argument_kept_from_being_understood_is_ported(rewrite):
+    check(
+        rewrite,
+        """\
+        import tensorflow as tf
+        from tensorflow.contrib import slim
+        def f(x, y, optimizer):
+            loss = tf.losses.mean_squared_error(y, x)
+            penalty = slim.l2_regularizer(0.1, scope=loss.name)
+            return slim.learning.create_train_op(loss, optimizer), penalty
+        """,
+        """\
+        import tensorflow as tf
+        import tfreg
+        from tfreg import tf1
+        def f(x, y, optimizer):
+            penalty = tfreg.l2_regularizer(0.1)
+            return tf1.create_train_op(tf1.Model(lambda x, y: \
+tf1.losses.mean_squared_error(y, x)), optimizer), penalty
+        """,
+    )

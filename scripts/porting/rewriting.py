@@ -70,6 +70,20 @@ def rewrite(source: bytes) -> Result:
     Raises:
         libcst.ParserSyntaxError: it can't be parsed.
     """
+    result = _rewrite_once(source)
+    # A place that was left may be understood once what was around it is rewritten.
+    while (more := _rewrite_once(result.source)).source != result.source:
+        still = {note.name for note in more.left}
+        result = Result(
+            more.source,
+            (*result.changes, *more.changes),
+            (*result.told, *more.told),
+            tuple(note for note in result.left if note.name in still),
+        )
+    return result
+
+
+def _rewrite_once(source: bytes) -> Result:
     if not re.search(rb"tensorflow|tf_slim", source):
         return Result(source)
     wrapper = metadata.MetadataWrapper(cst.parse_module(source))
