@@ -43,9 +43,10 @@ class Job:
         self._process.start()
         self.pid = self._process.pid
 
-    def is_alive(self):
-        """Tells whether it still runs."""
-        return self._process.is_alive()
+    def ends_within(self, seconds):
+        """Waits that long at most; tells whether it has ended."""
+        self._process.join(seconds)
+        return not self._process.is_alive()
 
     def wait(self, seconds=300):
         """Returns the exit status, minus the signal's number where one killed it."""
