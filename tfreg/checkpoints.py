@@ -53,12 +53,31 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 
 
 def sync(path: pathlib.Path) -> None:
-    """Makes a file's content, or a directory's names, outlast a power cut."""
+    """Makes a file's content, or a directory's names, outlast a power cut.
+
+    Raises:
+        OSError: it can't be; the error has `path` as its filename.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:  # Python knows a number here and no name.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
+
+
+def make_directory(path: pathlib.Path) -> None:
+    """Makes a directory, and those above it, so that they outlast a power cut.
+
+    Raises:
+        OSError: it can't be made; the error has a filename.
+    """
+    missing = [path, *path.parents]
+    missing = missing[: next(i for i, at in enumerate(missing) if at.exists())]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync(made.parent)
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
@@ -110,7 +129,7 @@ def save(
     path, aside = directory / f"step-{step:010d}", directory / _ASIDE
     old = directory / f"old-{path.name}"
     with writing(path):
-        directory.mkdir(exist_ok=True)
+        make_directory(directory)
         remove_leftovers(directory)
         aside.mkdir()
         try:

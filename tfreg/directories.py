@@ -122,7 +122,7 @@ def claim(
         BusyError: as `check`.
         OSError: it can't be made.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    checkpoints.make_directory(path)
     with _hold(path):
         _refuse(path, overwrite, resume)  # Another process may have been faster.
         for entry in path.iterdir():

@@ -54,8 +54,10 @@ class Events:
             for name in ("", "train", "validation"):
                 writer = tf.summary.create_file_writer(str(self._directory / name))
                 self._writers[name] = writer
-        for name in list(self._writers)[1:]:
+        for name in ("train", "validation"):
             with self._write_to(name, step) as writer:
+                if writer is None:
+                    continue
                 # There is no public purge_step: without it TensorBoard shows twice
                 # what was written after the checkpoint that is gone on from.
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -78,7 +80,12 @@ class Events:
 
     @contextlib.contextmanager
     def _write_to(self, name: str, step: int) -> Iterator[Any]:
-        writer = self._writers.get(name, tf.summary.create_noop_writer())
+        writer = self._writers.get(name)
+        if writer is None:
+            # TensorFlow keeps a writer that has failed as the default.
+            with tf.summary.record_if(False):
+                yield None
+            return
         # What was written is flushed, and an error raised, where as_default ends.
         with self._telling(), writer.as_default(step):
             yield writer

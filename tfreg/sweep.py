@@ -212,7 +212,7 @@ def train(
     if overwrite and directory.exists():
         shutil.rmtree(directory)
     with checkpoints.writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        checkpoints.make_directory(directory)
     checkpoints.write_whole(directory / "sweep.json", plan.to_json())
     if strategy.num_replicas_in_sync > 1:
         print("with replicas the runs go one after another")

@@ -7,6 +7,7 @@
 The whole of the suite is `TFREG_FAULTS=whole python -m pytest tests/faults -s`.
 """
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -19,10 +20,11 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tfreg import checkpoints
+from tfreg import checkpoints, config, directories
 
 WHOLE = os.environ.get("TFREG_FAULTS") == "whole"
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+sys.path.append(str(SCRIPTS))
 VOLATILE = ("wall_seconds", "steps_per_second")
 STATUSES = {0, 2, 3, 4, 5, 6, 75}  # That a user's mistake or a fault may end with.
 
@@ -156,15 +158,17 @@ def restore(directory):
     return step, told
 
 
-def save_when_told(directory, values, go, synced=True):
+def save_when_told(directory, values, go, synced=True, claims=False):
     """Saves once there is a file `go`; returns an exit status, as a script does.
 
-    After each save there is a directory `done-VALUE` beside `go`, for whoever traces.
+    With `claims`, it first makes the run's directory, as a training does. After each
+    save there is a directory `done-VALUE` beside `go`, for whoever traces.
     """
     import commandline
 
+    run = directory.parent
     state = {"values": Values(float(values[0]))}
-    checkpoints.save(directory.parent / "warm", 1, state)  # All that is done once.
+    checkpoints.save(go.parent / "warm", 1, state)  # All that is done once.
     if not synced:
         checkpoints.sync = lambda path: None
     (go.parent / "ready").touch()
@@ -172,6 +176,12 @@ def save_when_told(directory, values, go, synced=True):
         time.sleep(0.001)
 
     def command():
+        with directories.claim(run) if claims else contextlib.nullcontext():
+            if claims:
+                directories.write_config(run, config.Config(run_name="a"))
+            return save_all()
+
+    def save_all():
         for value in values:
             state["values"].fill(value)
             checkpoints.save(directory, value, state)
@@ -185,18 +195,20 @@ class Traced:
     """A process that saves the values under strace with some options; has waited.
 
     Args:
-        folder: has `checkpoints`, with earlier saves.
+        folder: has `checkpoints`, with earlier saves, or `logs` where it claims.
         options: of strace.
         values: to be saved.
         synced: whether the process calls fsync.
+        claims: whether it makes a run, `logs/runs/a`, and saves in there.
     """
 
-    def __init__(self, folder, options, values=(3,), synced=True):
+    def __init__(self, folder, options, values=(3,), synced=True, claims=False):
         for name in ("ready", "go"):
             (folder / name).unlink(missing_ok=True)
         go = folder / "go"
-        directory = folder / "checkpoints"
-        job = Job(folder, "log.txt", save_when_told, directory, values, go, synced)
+        directory = folder / ("logs/runs/a" if claims else "") / "checkpoints"
+        arguments = directory, values, go, synced, claims
+        job = Job(folder, "log.txt", save_when_told, *arguments)
         while not (folder / "ready").exists():
             time.sleep(0.01)
         log = folder / "strace.txt"

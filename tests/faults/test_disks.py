@@ -1,7 +1,10 @@
 """A disk that is full, read-only or limited ends a training in one sentence."""
 
 import contextlib
+import errno
+import itertools
 import os
+import re
 import resource
 import subprocess
 
@@ -80,14 +83,52 @@ def test_a_disk_that_is_read_only(tmp_path):
     assert faults.describe(tmp_path / "runs" / "a") == want
 
 
-def _train_with_small_files(size, argv):
+def _train_with_small_files(size, pipe, argv):
+    # What is printed must not be small: a pipe has no size.
+    with open(pipe, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     return faults.run_script(argv)
 
 
-def test_files_that_must_be_small(tmp_path):
+@pytest.mark.parametrize("size", [0, 512, 4096])  # The last is too small for events.
+def test_files_that_must_be_small_end_it_in_a_sentence(tmp_path, size):
     faults.write_points(tmp_path / "points.npz")
     argv = faults.get_flags(tmp_path) + [EPOCHS]
-    # The output goes through a pipe, which has no size.
-    job = faults.Job(tmp_path, os.devnull, _train_with_small_files, 512, argv)
-    assert job.wait() == 6
+    os.mkfifo(tmp_path / "pipe")
+    arguments = size, str(tmp_path / "pipe"), argv
+    job = faults.Job(tmp_path, "log.txt", _train_with_small_files, *arguments)
+    printed = (tmp_path / "pipe").read_text()
+    assert job.wait() == (6 if size < 4096 else 0), printed
+    assert "Traceback" not in printed
+    told = "error: " if size < 4096 else "no more events for TensorBoard: "
+    assert printed.count(told) == 1
+    assert re.search(rf"^{told}'runs/a.* got File too large: .*$", printed, re.M)
+
+
+def _train_with_a_bad_sync(number, argv):
+    """Trains; the n-th fsync fails, as it does where the disk has lost a write."""
+    numbers, sync = itertools.count(1), os.fsync
+
+    def fail(descriptor):
+        if next(numbers) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    os.fsync = fail
+    return faults.run_script(argv)
+
+
+@pytest.mark.parametrize("number", range(1, 31 if faults.WHOLE else 4))
+def test_a_training_in_which_an_fsync_fails_names_the_place(tmp_path, number):
+    faults.write_points(tmp_path / "points.npz")
+    argv = faults.get_flags(tmp_path) + ["--epochs=1"]
+    job = faults.Job(tmp_path, "log.txt", _train_with_a_bad_sync, number, argv)
+    status = job.wait()
+    place = r"'(\.|runs(/a.*)?)' must be (readable or )?writ(able|ten), got Input"
+    assert re.search(place, job.read())
+    if status:
+        check_end(job)
+    else:  # Points for TensorBoard are no reason to stop.
+        assert "no more events for TensorBoard" in job.read()

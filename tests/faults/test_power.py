@@ -8,6 +8,8 @@ import re
 import faults
 import test_calls
 
+from tfreg import directories
+
 NUM_CUTS = 500 if faults.WHOLE else 60
 CALLS = "mkdir,openat,write,pwrite64,fsync,rename,unlink,unlinkat,rmdir"
 _LINE = re.compile(r"\d+ +(\w+)\((.*)\) += (-?\d+)")
@@ -145,12 +147,12 @@ def _unescape(path):
     return re.sub(r"\\x([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), path)
 
 
-def cut_the_power(folder, synced, num_cuts):
-    """Gives the step found after each cut, and the last whose save had returned."""
-    directory = folder / "checkpoints"
+def cut_the_power(folder, num_cuts, synced=True, claims=False):
+    """Gives what each cut left, and the last step whose save had returned."""
+    directory = folder / ("logs" if claims else "checkpoints")
     directory.mkdir(parents=True)
     options = ["-xx", "-s", "1000000", "-e", f"trace={CALLS}"]
-    done = faults.Traced(folder, options, (3, 4, 5, 6), synced)
+    done = faults.Traced(folder, options, (3, 4, 5, 6), synced, claims)
     assert done.status == 0, done.printed
     calls = list(read_calls(done.trace))
     rng = random.Random(0)
@@ -167,7 +169,7 @@ def cut_the_power(folder, synced, num_cuts):
 
 def test_a_power_cut_loses_no_save_that_had_returned(tmp_path):
     count = 0
-    for left, returned in cut_the_power(tmp_path / "run", True, NUM_CUTS):
+    for left, returned in cut_the_power(tmp_path / "run", NUM_CUTS):
         if returned:
             step, _ = faults.restore(left)
             assert step >= returned
@@ -175,9 +177,21 @@ def test_a_power_cut_loses_no_save_that_had_returned(tmp_path):
     print(f"\n{count} power cuts, {count} found the newest save")
 
 
+def test_a_power_cut_loses_no_run_that_has_saved(tmp_path):
+    count = 0
+    for left, returned in cut_the_power(tmp_path / "run", NUM_CUTS, claims=True):
+        if returned:
+            run = left / "runs" / "a"
+            assert directories.read_run(run).run_name == "a"
+            assert faults.restore(run / "checkpoints")[0] >= returned
+            count += 1
+    assert count
+    print(f"\n{count} power cuts after a new run's first save, {count} can go on")
+
+
 def test_without_fsync_a_power_cut_would_lose_saves(tmp_path):
     num_lost = 0
-    for left, returned in cut_the_power(tmp_path / "run", False, 60):
+    for left, returned in cut_the_power(tmp_path / "run", 60, synced=False):
         try:
             num_lost += faults.restore(left)[0] < returned
         except faults.checkpoints.CheckpointError:

@@ -1,9 +1,10 @@
-"""One process in a directory, however many start; saves and signals at length."""
+"""One process in a directory, however many start; and saves at length."""
 
 import os
 import pathlib
-import random
 import signal
+import subprocess
+import sys
 import time
 
 import faults
@@ -13,7 +14,7 @@ from tfreg import checkpoints
 
 NUM_STARTS = 50 if faults.WHOLE else 6
 NUM_SAVES = 500 if faults.WHOLE else 120
-NUM_SIGNALS = 10 if faults.WHOLE else 1
+NUM_PROCESSES = 8 if faults.WHOLE else 2
 
 
 @pytest.mark.slow
@@ -41,6 +42,31 @@ def test_of_many_starts_one_runs(tmp_path, flag):
     print(f"\n{NUM_STARTS} starts, {statuses.count(75)} ended with 75")
 
 
+@pytest.mark.slow
+def test_of_many_processes_of_the_script_one_runs(tmp_path):
+    faults.write_points(tmp_path / "points.npz")
+    script = [sys.executable, str(faults.SCRIPTS / "train.py")]
+    command = [*script, *faults.get_flags(tmp_path), "--epochs=100000", "--resume"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, **pipes) for _ in range(NUM_PROCESSES)
+    ]
+    deadline = time.monotonic() + 300
+    while len(running := [p for p in started if p.poll() is None]) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    while not list(tmp_path.glob("runs/a/checkpoints/step-*[1-9]")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running[0].send_signal(signal.SIGTERM)
+    printed = {p.communicate(timeout=300)[1] for p in started if p not in running}
+    running[0].communicate(timeout=300)
+    statuses = sorted(p.returncode for p in started)
+    assert statuses == [75] * (NUM_PROCESSES - 1) + [143]
+    assert len(printed) == 1 and "must have one process, got 'runs/a'" in min(printed)
+    print(f"\n{NUM_PROCESSES} processes, {statuses.count(75)} ended with 75")
+
+
 def measure():
     """Returns resident memory in bytes and the number of open descriptors."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
@@ -64,23 +90,3 @@ def test_saves_leave_memory_descriptors_and_files_as_they_are(tmp_path):
     growth = (max(memory[half:]) - max(memory[:half])) / half
     assert growth < 80_000
     print(f"\n{NUM_SAVES} saves: {growth:,.0f} bytes more a save, {seconds:.4f} s each")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_training_of_the_default_sizes(tmp_path, number):
-    rng, waits = random.Random(0), []
-    for i in range(NUM_SIGNALS):
-        argv = [f"--run_name=run{i}", "--epochs=100000", "--reg=l2"]
-        job = faults.Job(tmp_path, f"log{i}.txt", faults.run_script, argv)
-        while "steps/s" not in job.read():
-            time.sleep(0.05)
-        time.sleep(rng.random())
-        began = time.monotonic()
-        os.kill(job.pid, number)
-        assert job.wait() == 128 + number, job.read()
-        waits.append(time.monotonic() - began)
-        assert f"saved in runs/run{i}" in job.read()
-        path = tmp_path / "runs" / f"run{i}" / "checkpoints"
-        checkpoints.verify(checkpoints.list_newest_first(path)[0])
-    print(f"\n{len(waits)} signals {number}: the slowest end took {max(waits):.2f} s")
