@@ -137,6 +137,14 @@ def test_what_was_saved_is_restored_with_its_step(tmp_path):
     assert path == tmp_path / "step-0000000012"
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?", "a\\\\b", "a\n é"])
+def test_a_directory_may_have_any_name(tmp_path, name):
+    save(tmp_path / name, 7, Values(1.0), Values(2.0))
+    model, optimizer = Values(0.0), Values(0.0)
+    assert restore(tmp_path / name, model, optimizer) == 7
+    assert (model.get_values(), optimizer.get_values()) == ({1.0}, {2.0})
+
+
 def test_a_checkpoint_is_read_by_tensorflow_alone(tmp_path):
     path = save(tmp_path, 7, Values(1.5), Values(2.0))
     key = "model/kernel/.ATTRIBUTES/VARIABLE_VALUE"

@@ -259,11 +259,25 @@ def restore(
     )
 
 
+@contextlib.contextmanager
+def _without_patterns(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives the path, or a link to it where TensorFlow would read it as a pattern."""
+    if not re.search(r"[][*?\\]", str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = pathlib.Path(folder, "checkpoint")
+        link.symlink_to(path.absolute())
+        yield link
+
+
 def _read(path: pathlib.Path, state: Mapping[str, tf.Module]) -> None:
     try:
-        reader = tf.train.Checkpoint(**state).read(str(path / "state"))
-        # Expecting a part only spares a page of warnings; what is missing still raises.
-        reader.expect_partial().assert_consumed()
+        with _without_patterns(path) as plain:
+            reader = tf.train.Checkpoint(**state).read(str(plain / "state"))
+            # Expecting a part only spares a page of warnings; what is missing still
+            # raises.
+            reader.expect_partial().assert_consumed()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise CheckpointError(
