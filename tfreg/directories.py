@@ -125,7 +125,8 @@ def claim(
     checkpoints.make_directory(path)
     with _hold(path):
         _refuse(path, overwrite, resume)  # Another process may have been faster.
-        for entry in path.iterdir():
+        # config.json last: it says whose the rest is, should this be killed.
+        for entry in sorted(path.iterdir(), key=lambda entry: entry.name == CONFIG):
             if _is_leftover(entry) or not resume:
                 _remove(entry)
         checkpoints.remove_leftovers(path / CHECKPOINTS)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -9,6 +10,8 @@ import time
 
 import faults
 import pytest
+
+from tfreg import directories
 
 NUM_KILLS = 200 if faults.WHOLE else 20
 EPOCHS = "--epochs=20"
@@ -49,3 +52,33 @@ def _kill(folder, seconds):
     status = job.wait()
     assert status in (0, -signal.SIGKILL), job.read()
     return status != 0
+
+
+def test_an_overwrite_that_is_killed_half_way_can_be_repeated(tmp_path, monkeypatch):
+    names = ("config.json", "result.json", "checkpoints", "train", "validation")
+    remove, path = directories._remove, tmp_path / "a"
+    # The file system's order is any: this one has config.json early.
+    monkeypatch.setattr(
+        pathlib.Path,
+        "iterdir",
+        lambda self: sorted(map(self.joinpath, os.listdir(self))),
+    )
+    for number in range(len(names)):
+        for name in names:
+            (path / name).mkdir(parents=True, exist_ok=True)
+        (path / "config.json").rmdir()
+        (path / "config.json").touch()
+        left = [remove] * number
+
+        def remove_or_die(entry, left=left):
+            if not left:
+                raise KeyboardInterrupt  # It stands for the kill.
+            left.pop()(entry)
+
+        monkeypatch.setattr(directories, "_remove", remove_or_die)
+        with pytest.raises(KeyboardInterrupt), directories.claim(path, overwrite=True):
+            pass
+        directories.check(path, overwrite=True)
+        monkeypatch.setattr(directories, "_remove", remove)
+        with directories.claim(path, overwrite=True) as goes_on:
+            assert not goes_on and not list(path.iterdir())
