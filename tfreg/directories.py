@@ -228,6 +228,13 @@ def read_finished(path: pathlib.Path, settings: config.Config) -> dict[str, Any]
     there = read_config(path / CONFIG)
     if settings.epochs > there.epochs:
         return None
-    with contextlib.suppress(ValueError):  # A damaged one is made again.
-        return json.loads(result.read_text(encoding="utf-8"))
+    # A damaged one is made again.
+    with contextlib.suppress(ValueError, RecursionError):
+        done = json.loads(result.read_text(encoding="utf-8"))
+        if isinstance(done, dict) and _has_losses(done.get("test")):
+            return done
     return None
+
+
+def _has_losses(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(v, float) for v in found.values())

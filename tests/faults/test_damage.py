@@ -60,3 +60,17 @@ def test_no_file_is_missed(saved):
         assert step == 1 and path.name in told[0]
         shutil.copy(saved.parent / "kept", path)
     assert faults.restore(saved) == (2, [])
+
+
+@pytest.mark.slow
+def test_a_damaged_result_is_made_again(tmp_path):
+    job = faults.train(tmp_path, "--epochs=1")
+    assert job.wait() == 0, job.read()
+    want = faults.describe(tmp_path / "runs" / "a")
+    path = tmp_path / "runs" / "a" / "result.json"
+    flipped = path.read_text().replace('"test"', '"tesu"')
+    for text in (flipped, "[]", '{"test": {"loss": null}}', "[" * 200_000):
+        path.write_text(text)
+        job = faults.train(tmp_path, "--epochs=1", "--resume")
+        assert job.wait() == 0, job.read()
+        assert faults.describe(tmp_path / "runs" / "a") == want
