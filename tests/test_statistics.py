@@ -30,10 +30,14 @@ def test_a_paired_difference_is_that_of_scipy(rng):
     assert got.p < 0.05 < stats.ttest_ind(values, baseline).pvalue
 
 
-def test_equal_runs_do_not_differ_and_a_constant_shift_does():
-    values = np.array([0.5, 0.25, 0.75])
+@pytest.mark.parametrize("num_seeds", [2, 5, 9])
+def test_a_shift_that_never_varies_has_the_p_value_of_the_sign_test(num_seeds, rng):
+    # Of 500 examples each, so that two seeds can agree to the example by chance.
+    values = rng.integers(250, 450, num_seeds) / 500
     assert statistics.compare(values, values).p == 1.0
-    assert statistics.compare(values + 0.125, values).p == 0.0
+    for shift in (-2 / 500, 2 / 500):
+        wanted = stats.binomtest(num_seeds, num_seeds).pvalue
+        assert statistics.compare(values + shift, values).p == pytest.approx(wanted)
 
 
 def test_one_seed_alone_has_a_mean_and_nothing_else():

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 LEVEL = 0.95
+_ROUNDING = 1e-12  # What is closer is the same, but for float64's last bits.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +69,10 @@ def compare(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Difference:
         baseline: `[seeds]` of what it is compared with.
 
     Returns:
-        values - baseline; p is 1 where all differences are 0, and 0 where all are the
-        same otherwise; NaN for one seed alone.
+        values - baseline; p is of the t test, but of the sign test where all
+        differences are the same, which have no variance; NaN for one seed alone.
 
-    Source: `scipy.stats.ttest_rel(values, baseline)`.
+    Source: `scipy.stats.ttest_rel(values, baseline)`; `scipy.stats.binomtest`.
     """
     from scipy import stats
 
@@ -80,8 +81,10 @@ def compare(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Difference:
     error = compute_error(differences)
     if math.isnan(error):
         p = math.nan
-    elif error == 0:
-        p = float(interval.mean == 0)
+    elif error < _ROUNDING:
+        # Accuracies are counts: two seeds can agree to the example by chance.
+        same_sign = 2.0 ** (1 - differences.size)
+        p = same_sign if abs(interval.mean) > _ROUNDING else 1.0
     else:
         p = 2 * float(stats.t.sf(abs(interval.mean) / error, differences.size - 1))
     return Difference(interval.mean, interval.low, interval.high, p)
