@@ -202,6 +202,14 @@ def test_sizes_are_positive_ints(mnist5k, name, value):
         make_loop(mnist5k.validation, **{name: value})
 
 
+def test_what_is_no_split_and_no_optimizer_is_refused(mnist5k):
+    made = make_loop(mnist5k.validation).step
+    with pytest.raises(TypeError, match=r"split must be a tfreg.data.Split, got a tup"):
+        loop.Loop(made, (mnist5k.validation.x, mnist5k.validation.y))
+    with pytest.raises(TypeError, match="optimizer must be one of .*, got a SGD"):
+        step.Step(made.model, made.data_loss, tf.keras.optimizers.SGD(0.1))
+
+
 COUNT_PROGRAMS = """
 import numpy as np
 

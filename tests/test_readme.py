@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import textwrap
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tfreg
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
-OWN, REPLICAS, FAST = re.findall(
+OWN, REPLICAS, CLIP, FAST = re.findall(
     r"^```python\n(.*?)^```",
     README.read_text(encoding="utf-8"),
     re.MULTILINE | re.DOTALL,
@@ -60,6 +61,28 @@ def test_replicas_share_is_the_total_of_one_device():
         got = names["distributed_step"](x, names["y"])
     # Float32.
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_clipping_in_a_loop_of_ones_own_is_of_the_sum():
+    names = run(OWN)
+    x = tf.cast(names["x"], tf.float32)
+    clip = textwrap.indent(CLIP.replace("1.0", "0.125"), "    ")
+    plain = "    optimizer.apply(tape.gradient(loss, variables), variables)\n"
+    code = REPLICAS.replace(plain, clip).replace("adam(1e-3)", "sgd(1.0)")
+    code = code.replace("Strategy()", "Strategy(['CPU:0', 'CPU:1'])")
+    # TensorFlow's collectives remember a group's size as long as the process lives.
+    tf.distribute.MirroredStrategy._collective_key_base += 100
+    with tfreg.Store().as_default():
+        exec(compile(code, "README.md", "exec"), names)
+        with names["strategy"].scope():
+            names["model"](x)
+        before = [v.numpy() for v in names["model"].trainable_variables]
+        names["distributed_step"](x, names["y"])
+        after = [v.numpy() for v in names["model"].trainable_variables]
+    assert names["strategy"].num_replicas_in_sync == 2
+    moved = [(a - b).ravel() for a, b in zip(after, before, strict=True)]
+    # Float32, of weights around 0.05.
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate(moved)), 0.125, rtol=1e-5)
 
 
 def test_fast_loop_learns(capsys):

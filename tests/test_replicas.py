@@ -239,6 +239,39 @@ def test_across_replicas_what_they_returned_is_the_data_loss(weighted):
     np.testing.assert_allclose(totals, want, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [1, 2, 4])
+def test_penalties_of_keras_layers_count_once(kind):
+    strategy = make_strategy(kind)
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(3, 5)).astype(np.float32)  # With four, one has no example.
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.layers.Dense(2, kernel_regularizer=keras.regularizers.L2(KERNEL))]
+        )
+        model.build([None, 5])
+    (kernel, _) = model.get_weights()
+
+    def replica(x):
+        with tf.GradientTape() as tape:
+            per_example = tf.reduce_mean(model(x), 1)
+            for penalty in model.losses:
+                tfreg.add_loss(penalty)
+            total = losses.total_loss(per_example)
+        return total, tape.gradient(total, model.trainable_variables[0])
+
+    @tf.function
+    def run(x):
+        found = strategy.run(replica, (x,))
+        return [strategy.reduce("SUM", value, axis=None) for value in found]
+
+    total, gradient = run(distribute(strategy, x))
+    wide = kernel.astype(np.float64)
+    want = np.mean(x @ wide) + KERNEL * np.sum(wide**2)
+    np.testing.assert_allclose(total, want, rtol=1e-6)
+    want = np.repeat(x.mean(0, keepdims=True).T / 2, 2, 1) + 2 * KERNEL * wide
+    np.testing.assert_allclose(gradient, want, rtol=1e-5, atol=1e-7)
+
+
 def test_outside_of_the_scope_what_the_replicas_returned_is_refused():
     strategy = make_strategy(2)
     per_example = strategy.run(lambda: tf.ones([3]))

@@ -55,6 +55,7 @@ class Loop:
     Raises:
         ValueError: a size isn't a positive int, a seed isn't from 0 to 2**64 - 1, or
             there is no example.
+        TypeError: `split` isn't a Split.
     """
 
     def __init__(
@@ -67,6 +68,11 @@ class Loop:
         device_bytes: int = 2**30,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
+        if not isinstance(split, data.Split):
+            raise TypeError(
+                f"split must be a tfreg.data.Split, got a {type(split).__name__}: write "
+                "Split(x, y) of two arrays"
+            )
         sizes = {"batch_size": batch_size, "steps_per_call": steps_per_call}
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -202,7 +208,7 @@ class Loop:
         number = int(self.step.optimizer.step.numpy()) + 1
         raise LossError(
             f"{name} must be finite, got {report[name]} at step {number}, which is not "
-            "applied: lower learning_rate or scale"
+            "applied: lower learning_rate or scale, or look for labels out of range"
         )
 
     def _get_variables(self) -> list[tf.Variable]:

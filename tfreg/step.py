@@ -70,6 +70,7 @@ class Step:
 
     Raises:
         ValueError: an argument has a value that isn't allowed.
+        TypeError: the optimizer isn't one of `tfreg.optimizers`.
     """
 
     def __init__(
@@ -94,6 +95,12 @@ class Step:
         if type(accumulate) is not int or accumulate < 1:
             raise ValueError(
                 f"accumulate must be an int > 0, got {accumulate!r}: write 1 or more"
+            )
+        if not isinstance(optimizer, optimizers.Optimizer):
+            raise TypeError(
+                "optimizer must be one of tfreg.optimizers, got a "
+                f"{type(optimizer).__name__}: write for example tfreg.optimizers."
+                "adam(1e-3), or a loop of your own for a Keras one"
             )
         if precision not in precisions.DTYPES:
             raise ValueError(
