@@ -129,6 +129,7 @@ def make_config(
 
     Raises:
         ValueError: a field has a value that isn't allowed.
+        UsageError: a flag can't be read, or a scale is given that penalizes nothing.
     """
     given: dict[str, typing.Any] = {}
     for field in dataclasses.fields(config.Config):
@@ -145,7 +146,14 @@ def make_config(
             )
         else:
             given[field.name] = _parse(field.name, value, kind)
-    return dataclasses.replace(base, **given)
+    settings = dataclasses.replace(base, **given)
+    for name in ("scale", "reg_on"):
+        if name in given and "reg" not in given and settings.reg == "none":
+            raise UsageError(
+                f"{name} must stand with --reg, got {name}={values[name].value!r} "
+                "without: write --reg=l2 as well, or --reg=none"
+            )
+    return settings
 
 
 def _parse(name: str, text: str, kind: type) -> typing.Any:

@@ -31,7 +31,8 @@ def main(argv: list[str]) -> int:
     commandline.parse(values, argv)
     if values["run"].value is None:
         raise commandline.UsageError("run must be given: write --run=runs/NAME")
-    print(json.dumps(runs.evaluate(values["run"].value, values["data_dir"].value)))
+    run, data_dir = values["run"].value, values["data_dir"].value
+    print(json.dumps(runs.evaluate(run, data_dir, commandline.tell)))
     return 0
 
 

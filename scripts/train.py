@@ -18,7 +18,7 @@ Trains a model with penalties and writes its directory, runs/NAME/.
 
   python scripts/train.py --reg=l2 --scale=1e-4
   python scripts/train.py --reg='l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'
-  python scripts/train.py --config=runs/NAME/config.json --seed=1
+  python scripts/train.py --config=runs/NAME/config.json --run_name=again
   python scripts/train.py --resume --run=runs/NAME
   tensorboard --logdir runs/
 """
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         "overwrite", False, "replace the run's directory", flag_values=values
     )
     flags.DEFINE_bool(
-        "resume", False, "go on with the run that is there", flag_values=values
+        "resume", False, "go on with the run if it is there", flag_values=values
     )
     flags.DEFINE_string(
         "run",

@@ -80,7 +80,14 @@ def configs(draw, fields=tuple(FIELDS)):
     """Draws a Config with some of the fields set."""
     chosen = draw(st.sets(st.sampled_from(fields)))
     values = {name: draw(FIELDS[name]) for name in sorted(chosen)}
-    return Config(**draw(PENALTIES), **values)
+    return make_config(Config(), **draw(PENALTIES), **values)
+
+
+def make_config(base, **changes):
+    """Returns a Config with no more microbatches than examples in a batch."""
+    values = dataclasses.asdict(base) | changes
+    most = min(values["accumulate"], values["batch_size"])
+    return Config(**values | {"accumulate": most})
 
 
 # JSON
@@ -252,7 +259,8 @@ REFUSED = [
     ({"epochs": -1}, "epochs must be an int >= 1, got -1: "),
     ({"epochs": 0}, "epochs must be an int >= 1, got 0: "),
     ({"warmup_steps": -1}, "warmup_steps must be an int >= 0, got -1: "),
-    ({"accumulate": 0}, "accumulate must be an int >= 1, got 0: "),
+    ({"accumulate": 0}, "accumulate must be an int from 1 to batch_size, 32, got 0: "),
+    ({"accumulate": 33}, "accumulate must be an int from 1 to batch_size, 32, got 33"),
     ({"logical_devices": -1}, "logical_devices must be an int from 0 to 64, got -1: "),
     ({"learning_rate": np.inf}, "learning_rate must be a finite float > 0, got inf: "),
     ({"learning_rate": 0.0}, "learning_rate must be a finite float > 0, got 0.0: "),
@@ -381,7 +389,7 @@ def test_run_names_differ_where_and_only_where_the_runs_do(settings, draw):
     values = {name: draw.draw(FIELDS[name]) for name in sorted(changed)}
     if draw.draw(st.booleans()):
         values |= {"scale": None, "reg_on": ("kernel",)} | draw.draw(PENALTIES)
-    other = dataclasses.replace(settings, **values)
+    other = make_config(settings, **values)
     same = settings.get_run_name() == other.get_run_name()
     assert same == (get_what_is_run(settings) == get_what_is_run(other))
 

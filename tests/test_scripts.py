@@ -118,6 +118,8 @@ REFUSED = [
     ("--scale=nan", 2, r"scale must be a finite float >= 0, got nan"),
     ("--scale=1e999", 2, r"scale must be a finite float >= 0, got inf"),
     ("--scale=abc", 2, r"scale must be a number, got 'abc'"),
+    ("--scale=1e-3", 2, r"scale must stand with --reg, got scale='1e-3' without"),
+    ("--reg_on=bias", 2, r"reg_on must stand with --reg, got reg_on=\['bias'\]"),
     ("--scale=", 2, r"scale must have a value, got ''"),
     ("--batch_size=0", 2, r"batch_size must be an int >= 1, got 0"),
     ("--batch_size=1.5", 2, r"batch_size must be a whole number, got '1\.5'"),
@@ -422,7 +424,13 @@ def test_a_terminated_run_has_saved_its_state(tmp_path):
     _, err = process.communicate(timeout=STARTS)
     assert process.returncode == 143
     assert err == "interrupted by SIGTERM: saved in runs/a\n"
-    assert set(runs.evaluate(tmp_path / "runs" / "a")) == {"loss", "accuracy"}
+    told = []
+    found = runs.evaluate(tmp_path / "runs" / "a", tell=told.append)
+    assert set(found) == {"loss", "accuracy"}
+    (sentence,) = told
+    assert re.fullmatch(
+        r"not of the run's end, but of its checkpoint after \d+ steps", sentence
+    )
     assert not (tmp_path / "runs" / "a" / "result.json").exists()
 
 

@@ -353,13 +353,16 @@ def get_hparams(settings: config.Config) -> dict[str, str | int | float]:
 
 
 def evaluate(
-    directory: str | os.PathLike, data_dir: str | None = None
+    directory: str | os.PathLike,
+    data_dir: str | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
     """Returns loss and accuracy on the test set, of the model that a run saved.
 
     Args:
         directory: of the run.
         data_dir: where the data are, if not where they were.
+        tell: is given a sentence where that isn't the model at the run's end.
 
     Raises:
         directories.DirectoryError: the directory isn't a run's.
@@ -373,8 +376,10 @@ def evaluate(
     settings = dataclasses.replace(settings, strategy="one", logical_devices=0)
     with store.Store().as_default():
         run = build(settings)
-        made = training.Training(run.loop, run.dataset, settings, None, {}, print)
+        made = training.Training(run.loop, run.dataset, settings, None, {}, tell)
         made.restore(pathlib.Path(directory))
+        if not made.has_ended:
+            tell(f"not of the run's end, but of its checkpoint after {made.num_steps} steps")
         if settings.patience is not None:
             made.best.give(run.model)
         return results.get_losses(run.loop.evaluate(run.dataset.test))

@@ -376,9 +376,16 @@ def evaluate_test(
         with made.take(task.config) as lane:
             run = lane.start(task.config)
             facts = runs.get_facts(task.config, strategy)
-            training.Training(
+            ended = training.Training(
                 run.loop, run.dataset, task.config, None, facts, print
-            ).restore(task.path)
+            )
+            ended.restore(task.path)
+            if not ended.has_ended:
+                raise checkpoints.CheckpointError(
+                    "a finished run must have its last checkpoint whole, got "
+                    f"{str(task.path)!r} without: remove the run's directory, and "
+                    "--resume"
+                )
             report = run.loop.evaluate(dataset.test)
             tests[task.setting].append(results.get_losses(report))
     return tests
