@@ -65,7 +65,7 @@ def test_replicas_share_is_the_total_of_one_device():
 
 def test_clipping_in_a_loop_of_ones_own_is_of_the_sum():
     names = run(OWN)
-    x = tf.cast(names["x"], tf.float32)
+    x, y = tf.cast(names["x"], tf.float32), names["y"]
     clip = textwrap.indent(CLIP.replace("1.0", "0.125"), "    ")
     plain = "    optimizer.apply(tape.gradient(loss, variables), variables)\n"
     code = REPLICAS.replace(plain, clip).replace("adam(1e-3)", "sgd(1.0)")
@@ -74,15 +74,32 @@ def test_clipping_in_a_loop_of_ones_own_is_of_the_sum():
     tf.distribute.MirroredStrategy._collective_key_base += 100
     with tfreg.Store().as_default():
         exec(compile(code, "README.md", "exec"), names)
-        with names["strategy"].scope():
-            names["model"](x)
-        before = [v.numpy() for v in names["model"].trainable_variables]
-        names["distributed_step"](x, names["y"])
-        after = [v.numpy() for v in names["model"].trainable_variables]
-    assert names["strategy"].num_replicas_in_sync == 2
-    moved = [(a - b).ravel() for a, b in zip(after, before, strict=True)]
-    # Float32, of weights around 0.05.
-    np.testing.assert_allclose(np.linalg.norm(np.concatenate(moved)), 0.125, rtol=1e-5)
+        strategy, model = names["strategy"], names["model"]
+        with strategy.scope():
+            model(x)
+        kernels = [v.numpy() for v in model.trainable_variables]
+        halves = [
+            strategy.experimental_distribute_values_from_function(
+                lambda context, part=part: part[context.replica_id_in_sync_group :: 2]
+            )
+            for part in (x, y)
+        ]
+        names["distributed_step"](*halves)
+    with tfreg.Store().as_default(), tf.GradientTape() as tape:
+        alone = tfreg.models.MLP([128, 10], kernel_regularizer=names["regularizer"])
+        alone(x)
+        for variable, value in zip(alone.trainable_variables, kernels, strict=True):
+            variable.assign(value)
+        per_example = tfreg.losses.sparse_softmax_cross_entropy(y, alone(x))
+        total = tfreg.losses.total_loss(per_example)
+    found = tape.gradient(total, alone.trainable_variables)
+    found, norm = tf.clip_by_global_norm(found, 0.125)
+    assert norm > 0.25
+    pairs = zip(model.trainable_variables, kernels, found, strict=True)
+    for variable, kernel, gradient in pairs:
+        for copy in strategy.experimental_local_results(variable):
+            # Float32, of weights around 0.05.
+            np.testing.assert_allclose(copy, kernel - gradient, atol=1e-7)
 
 
 def test_fast_loop_learns(capsys):
