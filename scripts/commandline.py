@@ -20,6 +20,19 @@ import threading
 import typing
 from collections.abc import Callable, Container, Iterator, Sequence
 
+
+def _open_streams() -> None:
+    """Opens what the caller has closed: the next file would get its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, file)
+
+
+_open_streams()
 _STDERR = os.dup(2)  # Where a signal is told while TensorFlow's notices are held back.
 
 
@@ -61,8 +74,8 @@ def watch_signals(
                 print("stopping soon; once more to stop at once", file=sys.stderr)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
+    wakeup = signal.set_wakeup_fd(sender)  # First: a signal in between is not lost.
     handlers = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
-    wakeup = signal.set_wakeup_fd(sender)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
@@ -230,9 +243,16 @@ def run(command: Callable[[], int]) -> int:
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         for kinds, status in statuses:
             if isinstance(error, kinds):  # type: ignore[arg-type]
-                print(f"error: {_describe(error)}", file=sys.stderr)
+                _complain(_describe(error))
                 return status
         raise
+
+
+def _complain(sentence: str) -> None:
+    try:
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+    except OSError:  # The status tells it, too.
+        sys.stderr = io.StringIO()  # Python flushes it at exit, and ends with 120.
 
 
 def _describe(error: Exception) -> str:

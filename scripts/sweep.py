@@ -127,13 +127,17 @@ def main(argv: list[str]) -> int:
     tf.get_logger().setLevel("ERROR")  # Many programs look like one traced again.
     command = ["python", *(a for a in argv if a not in ("--resume", "--overwrite"))]
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
-    told = (directory / "sweep.json").exists
-    with commandline.watch_signals(told) as caught:
+    begun: list[bool] = []  # Until training asks for the first time, nothing is lost.
+    with commandline.watch_signals(lambda: bool(begun)) as caught:
+
+        def is_interrupted() -> bool:
+            begun.append(True)
+            return bool(caught)
+
         try:
             outcomes = sweep.train(
-                plan, directory, num_lanes, resume, overwrite, lambda: bool(caught)
+                plan, directory, num_lanes, resume, overwrite, is_interrupted
             )
-            written = report.write(plan, directory, outcomes, shlex.join(command))
         except training.Interrupted:
             name = signal.Signals(caught[0]).name
             print(
@@ -142,6 +146,7 @@ def main(argv: list[str]) -> int:
                 file=sys.stderr,
             )
             return 128 + caught[0]
+    written = report.write(plan, directory, outcomes, shlex.join(command))
     print(f"\n{written}\n{directory}/report.md")
     print(f"tensorboard --logdir {shlex.quote(str(directory))}")
     return 0

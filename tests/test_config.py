@@ -248,6 +248,8 @@ REFUSED = [
     ({"reg_on": ()}, REG_ON.format(()) + "write reg=none for no penalty"),
     ({"reg_on": ("kernel", "kernel")}, REG_ON.format(("kernel", "kernel"))),
     ({"reg_on": ("",)}, REG_ON.format(("",))),
+    ({"logdir": "a\udcff"}, r"logdir must be UTF-8, got 'a\udcff': "),
+    ({"logdir": "a\0b"}, r"logdir must be UTF-8, got 'a\x00b': "),
     ({"dataset": "nosuch"}, "dataset must be one of mnist5k, "),
     ({"model": "rnn"}, "model must be one of mlp, cnn, got 'rnn': "),
     ({"activation": "swish"}, "activation must be one of relu, "),

@@ -10,6 +10,7 @@ import pathlib
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -432,6 +433,27 @@ def test_a_terminated_run_has_saved_its_state(tmp_path):
         r"not of the run's end, but of its checkpoint after \d+ steps", sentence
     )
     assert not (tmp_path / "runs" / "a" / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "flags", "status"),
+    [
+        (">&-", "", 0),
+        ("<&- >&- 2>&-", "", 0),
+        ("| true", "", 6),
+        ("2> /dev/full", "--reg=l3", 2),
+    ],
+)
+def test_closed_and_full_outputs_have_the_status_of_what_was_done(
+    tmp_path, redirection, flags, status
+):
+    small = "--epochs=1 --train_examples=100 --strategy=one --run_name=a"
+    command = shlex.join(get_command("train", *small.split(), *flags.split()))
+    shell = f"{command} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = run_process(["bash", "-c", shell], tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+    assert (tmp_path / "runs/a/result.json").exists() == (status == 0)
 
 
 # Stands for the compiler, which no Python handler interrupts: os.read retries.

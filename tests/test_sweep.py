@@ -199,6 +199,87 @@ def test_a_sweep_that_was_killed_keeps_its_finished_runs(swept, tmp_path):
         sweep.train(plan, copy)
 
 
+def test_whose_directory_a_sweep_may_take(tmp_path):
+    path, text = tmp_path / "sweep-a", '{"of": "ä"}'
+
+    def take(text=text, **flags):
+        with directories.claim_sweep(path, text, **flags):
+            (path / "none-seed0").mkdir(exist_ok=True)
+            assert (path / "sweep.json").read_text(encoding="utf-8") == text
+
+    path.mkdir()
+    (path / ".sweep.json.a1_b2c3d").touch()  # What a kill leaves.
+    take()
+    assert {p.name for p in path.iterdir()} == {"sweep.json", "none-seed0"}
+    with pytest.raises(directories.DirectoryError, match="must be new.*--resume"):
+        take()
+    (path / ".report.png.a1_b2c3d").touch()
+    take(resume=True)
+    assert not list(path.glob(".*"))
+    with pytest.raises(directories.DirectoryError, match="with the same sweep"):
+        take("{}", resume=True)
+    (path / "sweep.json").write_bytes(b"\xff")
+    with pytest.raises(directories.DirectoryError, match="with the same sweep"):
+        take(resume=True)
+    take(overwrite=True)
+    busy = pytest.raises(directories.BusyError, match="must have one process")
+    with directories.claim_sweep(path, text, resume=True), busy:
+        take(overwrite=True)
+    assert (path / "none-seed0").is_dir()
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(directories.DirectoryError, match="got .*, a link: choose"):
+        take(overwrite=True)
+
+
+def test_a_replaced_sweep_that_is_killed_half_way_can_be_replaced(
+    tmp_path, monkeypatch
+):
+    names = ("none-seed0", "sweep.json", "zero-seed0")
+    for number in range(3):
+        path, left = tmp_path / f"sweep-{number}", [directories._remove] * number
+        for name in names:
+            (path / name).mkdir(parents=True)
+        (path / "sweep.json").rmdir()
+        (path / "sweep.json").touch()
+
+        def remove_or_die(entry, left=left):
+            if not left:
+                raise KeyboardInterrupt  # It stands for the kill.
+            left.pop()(entry)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(directories, "_remove", remove_or_die)
+            killed = pytest.raises(KeyboardInterrupt)
+            with killed, directories.claim_sweep(path, "{}", overwrite=True):
+                pass
+        with directories.claim_sweep(path, "{}", overwrite=True):
+            assert [p.name for p in path.iterdir()] == ["sweep.json"]
+
+
+@pytest.mark.slow
+def test_the_test_set_is_read_with_the_weights_that_the_run_ended_with(
+    settings, tmp_path
+):
+    base = dataclasses.replace(settings, patience=1, epochs=20, learning_rate=0.5)
+    made = grid.make_paths(base, ["l2"], [("kernel",)], [0.1])
+    plan, directory = sweep.Plan(made, 1), tmp_path / "sweep-h"
+    sweep.train(plan, directory)
+    alone = dataclasses.replace(base, logdir=str(tmp_path), run_name="alone", seed=0)
+    result = runs.train(alone)
+    assert result["best_step"] < result["steps"]
+    ((test,),) = sweep.evaluate_test(plan, directory, ["none"]).values()
+    assert test["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
+    # An earlier checkpoint is of another model than result.json.
+    checkpoint = checkpoints.list_newest_first(directory / "none-seed0/checkpoints")[0]
+    (checkpoint / "manifest.json").write_text("{}")
+    with pytest.raises(checkpoints.CheckpointError, match="last checkpoint whole, got"):
+        sweep.evaluate_test(plan, directory, ["none"])
+    (directory / "none-seed0/result.json").write_text('{"steps": []}')
+    with pytest.raises(directories.DirectoryError, match="must have a whole result"):
+        sweep.train(plan, directory, resume=True)
+
+
 @pytest.mark.slow
 def test_an_interrupted_sweep_keeps_its_finished_runs(settings, tmp_path):
     plan = make_plan(settings, 1)
@@ -296,7 +377,7 @@ REFUSED = [
 def test_what_cannot_be_swept_is_refused_in_a_sentence(
     call, arguments, status, sentence
 ):
-    pathlib.Path("runs/sweep-taken").mkdir(parents=True)
+    pathlib.Path("runs/sweep-taken/a").mkdir(parents=True)
     got = call("--strategy=one", *arguments.split())
     assert got[0] == status
     assert got[2].startswith("error: ") and got[2].count("\n") == 1

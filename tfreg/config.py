@@ -110,6 +110,14 @@ class Config:
                 "run_name must be up to 150 letters, digits and . _ = + -, and start "
                 f"with a letter or digit, got {self.run_name!r}: choose another name"
             )
+        # TensorFlow writes neither a name of other bytes nor, as nothing does, a zero.
+        if (
+            "\0" in self.logdir
+            or self.logdir != self.logdir.encode(errors="ignore").decode()
+        ):
+            raise ValueError(
+                f"logdir must be UTF-8, got {self.logdir!r}: choose another directory"
+            )
         self.get_rules()
 
     def _check_choices(self) -> None:

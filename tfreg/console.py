@@ -23,6 +23,11 @@ import tensorflow as tf
 from tfreg import modules, terms
 
 
+class _Console(rich.console.Console):
+    def on_broken_pipe(self) -> None:
+        raise  # The BrokenPipeError; rich would end the process with 1.
+
+
 def show_variables(model: tf.Module, found: Sequence[terms.Term]) -> None:
     """Prints name, shape and count of every variable, and what penalizes it."""
     table = rich.table.Table(box=rich.box.SIMPLE, pad_edge=False)
@@ -46,7 +51,7 @@ def show_variables(model: tf.Module, found: Sequence[terms.Term]) -> None:
     count = sum(v.shape.num_elements() for v in model.trainable_variables)
     table.add_section()
     table.add_row("trainable", "", f"{count:,}", "")
-    rich.console.Console().print(table, markup=False)
+    _Console().print(table, markup=False)
 
 
 def format_report(report: Mapping[str, float]) -> str:
@@ -68,7 +73,7 @@ class Progress:
     def __init__(self, num_epochs: int, steps_per_epoch: int) -> None:
         self.num_epochs = num_epochs
         self.steps_per_epoch = steps_per_epoch
-        self._console = rich.console.Console()
+        self._console = _Console()
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=30),
@@ -148,7 +153,7 @@ class SweepProgress:
         self._num_runs, self._num_done = num_runs, num_done
         self._began, self._share, self._trained = time.monotonic(), 0.0, 0.0
         self._lock = threading.Lock()
-        self._console = rich.console.Console()
+        self._console = _Console()
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.fields[done]}", justify="right"),
             rich.progress.BarColumn(bar_width=30),

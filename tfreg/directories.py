@@ -1,4 +1,4 @@
-"""The directory of a run: who may write into it, and what it says of the run.
+"""The directory of a run or sweep: who may write into it, and what it says.
 
     with directories.claim("runs/a") as path:
         directories.write_config(path, settings)
@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,12 @@ from typing import Any
 from tfreg import checkpoints, config
 
 CONFIG, RESULT, CHECKPOINTS = "config.json", "result.json", "checkpoints"
+SWEEP = "sweep.json"
 _CONFIG_CHARS = 2**20  # More is no Config.
+# What `checkpoints.write_whole` leaves where it is killed.
+_LEFTOVER = re.compile(
+    r"\.(config|result|sweep|choice|test|report)\.(json|csv|md|png)\.\w{8}"
+)
 _PARTS = (CONFIG, RESULT, CHECKPOINTS, "train", "validation")
 
 
@@ -92,13 +98,14 @@ def _hold(path: pathlib.Path) -> Iterator[None]:
     # On the directory itself: no file is left, and the kernel frees it at any end.
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"a run's directory must have one process, got {str(path)!r}, in which "
+                "another one trains: wait for its end, or choose another name"
+            ) from None
         yield
-    except BlockingIOError:
-        raise BusyError(
-            f"a run's directory must have one process, got {str(path)!r}, in which "
-            "another one trains: wait for its end, or choose another --run_name"
-        ) from None
     finally:
         os.close(descriptor)
 
@@ -125,16 +132,21 @@ def claim(
     checkpoints.make_directory(path)
     with _hold(path):
         _refuse(path, overwrite, resume)  # Another process may have been faster.
-        # config.json last: it says whose the rest is, should this be killed.
-        for entry in sorted(path.iterdir(), key=lambda entry: entry.name == CONFIG):
-            if _is_leftover(entry) or not resume:
-                _remove(entry)
+        _clear(path, CONFIG, resume)
         checkpoints.remove_leftovers(path / CHECKPOINTS)
         yield resume and has_begun(path)
 
 
 def _is_leftover(path: pathlib.Path) -> bool:
-    return path.name.startswith((f".{CONFIG}.", f".{RESULT}."))
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def _clear(path: pathlib.Path, last: str, resume: bool) -> None:
+    """Removes what a kill has left and, unless resumed, all that is there."""
+    # `last` says whose the rest is, should this be killed.
+    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == last):
+        if _is_leftover(entry) or not resume:
+            _remove(entry)
 
 
 def _remove(path: pathlib.Path) -> None:
@@ -142,6 +154,68 @@ def _remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def check_sweep(
+    path: pathlib.Path, text: str, resume: bool = False, overwrite: bool = False
+) -> None:
+    """Looks whether a sweep may be written there, and changes nothing.
+
+    Args:
+        path: of the sweep's directory.
+        text: all that decides the sweep's numbers.
+        resume: whether a sweep that is there may be gone on with.
+        overwrite: whether a sweep that is there may be replaced.
+
+    Raises:
+        DirectoryError: something is there that isn't a sweep, or another to be resumed,
+            or a sweep that is to be neither resumed nor replaced.
+    """
+    is_link = path.is_symlink()
+    if not path.exists() and not is_link:
+        return
+    if path.is_dir() and not is_link and all(map(_is_leftover, path.iterdir())):
+        return
+    if is_link or not (path / SWEEP).is_file():
+        raise DirectoryError(
+            f"the sweep's directory must be new or a sweep's, got {str(path)!r}, "
+            f"{'a link' if is_link else 'without a sweep.json'}: choose another --name"
+        )
+    if overwrite:
+        return
+    if not resume:
+        raise DirectoryError(
+            f"the sweep's directory must be new, got {str(path)!r}, which is there: "
+            "go on with it by --resume, replace it by --overwrite, or choose another "
+            "--name"
+        )
+    if (path / SWEEP).read_bytes() != text.encode():
+        raise DirectoryError(
+            f"--resume must go on with the same sweep, got other settings than those "
+            f"in {str(path / SWEEP)!r}: repeat its command, or choose another --name"
+        )
+
+
+@contextlib.contextmanager
+def claim_sweep(
+    path: pathlib.Path, text: str, resume: bool = False, overwrite: bool = False
+) -> Iterator[None]:
+    """Makes the directory with its sweep.json, and keeps other processes out.
+
+    Args: as for `check_sweep`; a sweep that may be replaced is removed.
+
+    Raises:
+        DirectoryError: as `check_sweep`.
+        BusyError: another process sweeps there.
+        OSError: it can't be made.
+    """
+    with checkpoints.writing(path):
+        checkpoints.make_directory(path)
+    with _hold(path):
+        check_sweep(path, text, resume, overwrite)
+        _clear(path, SWEEP, resume)
+        checkpoints.write_whole(path / SWEEP, text)
+        yield
 
 
 def has_begun(path: pathlib.Path) -> bool:

@@ -70,8 +70,8 @@ class Loop:
     ) -> None:
         if not isinstance(split, data.Split):
             raise TypeError(
-                f"split must be a tfreg.data.Split, got a {type(split).__name__}: write "
-                "Split(x, y) of two arrays"
+                f"split must be a tfreg.data.Split, got a {type(split).__name__}: "
+                "write Split(x, y) of two arrays"
             )
         sizes = {"batch_size": batch_size, "steps_per_call": steps_per_call}
         for name, value in sizes.items():

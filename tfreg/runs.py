@@ -280,8 +280,8 @@ def _finish(
 ) -> dict[str, Any]:
     """Returns what result.json holds; with patience, of the best weights."""
     best = {}
+    made.take_best()
     if made.settings.patience is not None:
-        made.best.give(made.loop.step.model)
         best["best_step"] = made.history.best_step
     speeds = made.history.speeds
     result = results.make_result(made.loop, made.dataset, speeds, made.began, splits)
@@ -379,7 +379,9 @@ def evaluate(
         made = training.Training(run.loop, run.dataset, settings, None, {}, tell)
         made.restore(pathlib.Path(directory))
         if not made.has_ended:
-            tell(f"not of the run's end, but of its checkpoint after {made.num_steps} steps")
-        if settings.patience is not None:
-            made.best.give(run.model)
+            tell(
+                "not of the run's end, but of its checkpoint after "
+                f"{made.num_steps} steps"
+            )
+        made.take_best()
         return results.get_losses(run.loop.evaluate(run.dataset.test))

@@ -18,7 +18,6 @@ import math
 import os
 import pathlib
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
@@ -131,39 +130,6 @@ def _make_tasks(plan: Plan, directory: pathlib.Path) -> list[_Task]:
     ]
 
 
-def check_directory(
-    plan: Plan, directory: str | os.PathLike, resume: bool, overwrite: bool
-) -> None:
-    """Raises where a sweep's directory may not be written.
-
-    Raises:
-        directories.DirectoryError: something is there that isn't a sweep, or another to
-            be resumed, or a sweep that is to be neither resumed nor replaced.
-    """
-    path = pathlib.Path(directory)
-    if not path.exists() and not path.is_symlink():
-        return
-    told = path / "sweep.json"
-    if not told.is_file():
-        raise directories.DirectoryError(
-            f"the sweep's directory must be new or a sweep's, got {str(path)!r}, "
-            "without a sweep.json: choose another --name"
-        )
-    if overwrite:
-        return
-    if not resume:
-        raise directories.DirectoryError(
-            f"the sweep's directory must be new, got {str(path)!r}, which is there: "
-            "go on with it by --resume, replace it by --overwrite, or choose another "
-            "--name"
-        )
-    if told.read_text(encoding="utf-8") != plan.to_json():
-        raise directories.DirectoryError(
-            f"--resume must go on with the same sweep, got other settings than those "
-            f"in {str(told)!r}: repeat its command, or choose another --name"
-        )
-
-
 def _make_strategy(settings: config.Config) -> tf.distribute.Strategy:
     strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     if strategy.cluster_resolver is not None:
@@ -198,32 +164,29 @@ def train(
     Raises:
         ValueError: as `runs.build`, or workers on several machines; nothing is written.
         data.DataError: the data can't be read; nothing is written.
-        directories.DirectoryError: as `check_directory`; nothing is written.
+        directories.DirectoryError: as `directories.check_sweep`; nothing is written.
+        directories.BusyError: another process sweeps there; nothing is written.
         training.Interrupted: `is_interrupted` said so; finished runs are kept.
         OSError: a file can't be written; finished runs are kept.
     """
-    directory = pathlib.Path(directory)
-    check_directory(plan, directory, resume, overwrite)
+    directory, text = pathlib.Path(directory), plan.to_json()
+    directories.check_sweep(directory, text, resume, overwrite)
     tasks = _make_tasks(plan, directory)
     settings = tasks[0].config
     strategy = _make_strategy(settings)
     dataset = data.load(settings.dataset, settings.data_dir)
     made = lanes.Lanes([task.config for task in tasks], dataset, strategy)
-    if overwrite and directory.exists():
-        shutil.rmtree(directory)
-    with checkpoints.writing(directory):
-        checkpoints.make_directory(directory)
-    checkpoints.write_whole(directory / "sweep.json", plan.to_json())
     if strategy.num_replicas_in_sync > 1:
         print("with replicas the runs go one after another")
         num_lanes = 1
     if settings.dropout:
         print("with dropout a program is compiled for each seed")
-    todo = [task for task in tasks if not task.is_done]
-    with console.SweepProgress(len(tasks), len(tasks) - len(todo)) as progress:
-        _train_all(_sort(todo), made, num_lanes, is_interrupted, progress)
-    outcomes = [_read_outcome(task) for task in tasks]
-    checkpoints.write_whole(directory / "sweep.csv", to_csv(plan, outcomes))
+    with directories.claim_sweep(directory, text, resume, overwrite):
+        todo = [task for task in tasks if not task.is_done]
+        with console.SweepProgress(len(tasks), len(tasks) - len(todo)) as progress:
+            _train_all(_sort(todo), made, num_lanes, is_interrupted, progress)
+        outcomes = [_read_outcome(task) for task in tasks]
+        checkpoints.write_whole(directory / "sweep.csv", to_csv(plan, outcomes))
     return outcomes
 
 
@@ -322,13 +285,13 @@ def _read_outcome(task: _Task) -> Outcome:
             "weight_norm": weights["norm"],
             "share_small": weights["share_small"],
         }
+        # Without classes there is no accuracy.
+        kept = {name: float(values[name]) for name in METRICS if name in values}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise directories.DirectoryError(
             f"a finished run must have a whole result.json, got {str(path)!r} "
             f"({error}): remove the run's directory, and --resume"
         ) from None
-    # Without classes there is no accuracy.
-    kept = {name: float(values[name]) for name in METRICS if name in values}
     return Outcome(task.setting, task.config.seed, kept)
 
 
@@ -386,6 +349,7 @@ def evaluate_test(
                     f"{str(task.path)!r} without: remove the run's directory, and "
                     "--resume"
                 )
+            ended.take_best()
             report = run.loop.evaluate(dataset.test)
             tests[task.setting].append(results.get_losses(report))
     return tests

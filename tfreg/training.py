@@ -122,6 +122,11 @@ class Training:
         self.began -= self.history.seconds
         return facts
 
+    def take_best(self) -> None:
+        """Goes back to the best weights where there is a patience."""
+        if self.settings.patience is not None:
+            self.best.give(self.loop.step.model)
+
     def save(self) -> None:
         """Writes a checkpoint, but not of a step that has one.
 
