@@ -164,11 +164,7 @@ class Config:
             ),
             ("warmup_steps", self.warmup_steps >= 0, "an int >= 0"),
             ("batch_size", self.batch_size >= 1, "an int >= 1"),
-            (
-                "accumulate",
-                1 <= self.accumulate <= self.batch_size,
-                f"an int from 1 to batch_size, {self.batch_size}",
-            ),
+            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 to batch_size"),
             ("logical_devices", 0 <= self.logical_devices <= 64, "an int from 0 to 64"),
             ("epochs", self.epochs >= 1, "an int >= 1"),
             ("seed", 0 <= self.seed < 2**31, "an int from 0 to 2147483647"),

@@ -68,11 +68,6 @@ class Loop:
         device_bytes: int = 2**30,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        if not isinstance(split, data.Split):
-            raise TypeError(
-                f"split must be a tfreg.data.Split, got a {type(split).__name__}: "
-                "write Split(x, y) of two arrays"
-            )
         sizes = {"batch_size": batch_size, "steps_per_call": steps_per_call}
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -354,6 +349,11 @@ def _find_bad(report: Report) -> str | None:
 
 
 def _count(split: data.Split) -> int:
+    if not isinstance(split, data.Split):
+        raise TypeError(
+            f"split must be a tfreg.data.Split, got a {type(split).__name__}: "
+            "write Split(x, y) of two arrays"
+        )
     if not len(split):
         raise ValueError("split must hold an example, got none: pass some")
     return len(split)

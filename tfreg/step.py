@@ -96,12 +96,7 @@ class Step:
             raise ValueError(
                 f"accumulate must be an int > 0, got {accumulate!r}: write 1 or more"
             )
-        if not isinstance(optimizer, optimizers.Optimizer):
-            raise TypeError(
-                "optimizer must be one of tfreg.optimizers, got a "
-                f"{type(optimizer).__name__}: write for example tfreg.optimizers."
-                "adam(1e-3), or a loop of your own for a Keras one"
-            )
+        _check_optimizer(optimizer)
         if precision not in precisions.DTYPES:
             raise ValueError(
                 f"precision must be one of {', '.join(precisions.DTYPES)}, got "
@@ -247,6 +242,15 @@ class Step:
             outputs = self.model(self._cast(x), training=False)
             parts = losses.split_total(self.data_loss(y, outputs))
         return _report(y, outputs, parts)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, optimizers.Optimizer):
+        raise TypeError(
+            "optimizer must be one of tfreg.optimizers, got a "
+            f"{type(optimizer).__name__}: write for example tfreg.optimizers."
+            "adam(1e-3), or a loop of your own for a Keras one"
+        )
 
 
 def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
