@@ -107,7 +107,7 @@ with watch_signals(), _hold_notices():
     import tensorflow as tf
     from absl import flags
 
-    from tfreg import checkpoints, config, data, directories, loop, runs
+    from tfreg import checkpoints, config, data, directories, loop, runs, training
 
     tf.config.list_physical_devices()  # Looks for GPUs, and complains where none is.
 
@@ -123,6 +123,42 @@ def tell(text: str) -> None:
 
 class UsageError(ValueError):
     """A command line that can't be read."""
+
+
+class Interruption(Exception):
+    """A command that was asked to stop, and has; with its exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@contextlib.contextmanager
+def stop_training(kept: str) -> Iterator[Callable[[], bool]]:
+    """Has the first SIGINT or SIGTERM end the training at its next question.
+
+    Args:
+        kept: what is told of what was saved then.
+
+    Yields:
+        What training asks. Until it asks for the first time nothing is lost, and a
+        signal ends the process at once.
+
+    Raises:
+        Interruption: the training has ended so.
+    """
+    begun = threading.Event()
+    with watch_signals(begun.is_set) as caught:
+
+        def is_interrupted() -> bool:
+            begun.set()
+            return bool(caught)
+
+        try:
+            yield is_interrupted
+        except training.Interrupted:
+            tell(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
+            raise Interruption(128 + caught[0]) from None
 
 
 def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None:
@@ -240,6 +276,8 @@ def run(command: Callable[[], int]) -> int:
             status = command()
         sys.stdout.flush()  # A full disk and a closed pipe show here.
         return status
+    except Interruption as stopped:
+        return stopped.status
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         for kinds, status in statuses:
             if isinstance(error, kinds):  # type: ignore[arg-type]

@@ -9,14 +9,13 @@ import dataclasses
 import os
 import pathlib
 import shlex
-import signal
 import sys
 
 import commandline
 import tensorflow as tf
 from absl import flags
 
-from tfreg import config, directories, grid, report, sweep, training
+from tfreg import config, directories, grid, report, sweep
 
 USAGE = """
 Trains settings x seeds, several runs at once, and writes a report on them.
@@ -127,41 +126,15 @@ def main(argv: list[str]) -> int:
     tf.get_logger().setLevel("ERROR")  # Many programs look like one traced again.
     command = ["python", *(a for a in argv if a not in ("--resume", "--overwrite"))]
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
-    outcomes = _train(plan, directory, num_lanes, resume, overwrite)
-    if isinstance(outcomes, int):
-        return outcomes
+    kept = f"finished runs are kept in {directory}, go on by --resume"
+    with commandline.stop_training(kept) as is_interrupted:
+        outcomes = sweep.train(
+            plan, directory, num_lanes, resume, overwrite, is_interrupted
+        )
     written = report.write(plan, directory, outcomes, shlex.join(command))
     print(f"\n{written}\n{directory}/report.md")
     print(f"tensorboard --logdir {shlex.quote(str(directory))}")
     return 0
-
-
-def _train(
-    plan: sweep.Plan,
-    directory: pathlib.Path,
-    num_lanes: int,
-    resume: bool,
-    overwrite: bool,
-) -> list[sweep.Outcome] | int:
-    """Returns the outcomes, or the exit status of an interrupted sweep."""
-    begun: list[bool] = []  # Until training asks for the first time, nothing is lost.
-    with commandline.watch_signals(lambda: bool(begun)) as caught:
-
-        def is_interrupted() -> bool:
-            begun.append(True)
-            return bool(caught)
-
-        try:
-            return sweep.train(
-                plan, directory, num_lanes, resume, overwrite, is_interrupted
-            )
-        except training.Interrupted:
-            name = signal.Signals(caught[0]).name
-            commandline.tell(
-                f"interrupted by {name}: finished runs are kept in {directory}, go on "
-                "by --resume"
-            )
-            return 128 + caught[0]
 
 
 if __name__ == "__main__":

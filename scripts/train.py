@@ -5,13 +5,12 @@ tensorboard --logdir runs/
 """
 
 import shlex
-import signal
 import sys
 
 import commandline
 from absl import flags
 
-from tfreg import config, directories, runs, strategies, training
+from tfreg import config, directories, runs, strategies
 
 USAGE = """
 Trains a model with penalties and writes its directory, runs/NAME/.
@@ -64,21 +63,10 @@ def main(argv: list[str]) -> int:
 
 def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
     path = directories.get_path(settings)
-    begun: list[bool] = []  # Until training asks for the first time, nothing is lost.
-    with commandline.watch_signals(lambda: bool(begun)) as caught:
-
-        def is_interrupted() -> bool:
-            begun.append(True)
-            return bool(caught)
-
-        try:
-            result = runs.train(
-                settings, overwrite, resume, is_interrupted, commandline.tell
-            )
-        except training.Interrupted:
-            name = signal.Signals(caught[0]).name
-            commandline.tell(f"interrupted by {name}: saved in {path}")
-            return 128 + caught[0]
+    with commandline.stop_training(f"saved in {path}") as is_interrupted:
+        result = runs.train(
+            settings, overwrite, resume, is_interrupted, commandline.tell
+        )
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
     # The other workers have written nothing.

@@ -27,6 +27,7 @@ DEFAULT_SCALE = 1e-4
 _MAX_LENGTH = 150
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{_MAX_LENGTH - 1}}}")
 _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
+_PATH = re.compile(r"[^\0\ud800-\udfff]*")  # What UTF-8 has, and the system takes.
 _WORD = re.compile(r"[A-Za-z0-9_]*")
 
 
@@ -110,11 +111,7 @@ class Config:
                 "run_name must be up to 150 letters, digits and . _ = + -, and start "
                 f"with a letter or digit, got {self.run_name!r}: choose another name"
             )
-        # TensorFlow writes neither a name of other bytes nor, as nothing does, a zero.
-        if (
-            "\0" in self.logdir
-            or self.logdir != self.logdir.encode(errors="ignore").decode()
-        ):
+        if not _PATH.fullmatch(self.logdir):
             raise ValueError(
                 f"logdir must be UTF-8, got {self.logdir!r}: choose another directory"
             )
