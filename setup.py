@@ -1,10 +1,14 @@
 """The metadata of tfreg; the tools' settings are in pyproject.toml."""
 
 import pathlib
+import re
 
 import setuptools
 
-README = pathlib.Path(__file__).with_name("README.md")
+ROOT = pathlib.Path(__file__).parent
+README = ROOT / "README.md"
+PACKAGE = (ROOT / "tfreg" / "__init__.py").read_text(encoding="utf-8")
+(VERSION,) = re.findall(r'^__version__ = "(.+)"$', PACKAGE, re.M)
 
 # 2.16 is the first TensorFlow with Keras 3, which the documented numbers are compared
 # with. Tested with 2.21 only.
@@ -17,7 +21,7 @@ PORT = ["libcst"]
 
 setuptools.setup(
     name="tfreg",
-    version="0.1.0",
+    version=VERSION,
     description=(
         "Regularized training in low-level TensorFlow 2: contrib's penalties and "
         "collections, a tf.function loop, replicas."
@@ -38,7 +42,7 @@ setuptools.setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    packages=["tfreg", "tfreg.tf1"],
+    packages=setuptools.find_packages(include=["tfreg", "tfreg.*"]),
     package_data={"tfreg": ["py.typed"]},
     zip_safe=False,
     install_requires=[

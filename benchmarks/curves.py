@@ -25,8 +25,8 @@ def train(regularizer: tfreg.regularizers.Regularizer | None) -> list[dict]:
         data = tfreg.data.load("mnist5k")
         model = tfreg.models.MLP([128, 10], kernel_regularizer=regularizer)
         loss = tfreg.losses.sparse_softmax_cross_entropy
-        step = tfreg.step.Step(model, loss, tfreg.optimizers.adam(1e-3))
-        loop = tfreg.loop.Loop(step, data.train, batch_size=32, seed=0)
+        step = tfreg.Step(model, loss, tfreg.optimizers.adam(1e-3))
+        loop = tfreg.Loop(step, data.train, batch_size=32, seed=0)
         reports = []
         for epoch in range(EPOCHS):
             loop.train(epoch)

@@ -25,7 +25,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfreg
-from tfreg import strategies
+from tfreg.training import strategies
 
 _DEVICES = flags.DEFINE_integer("devices", None, "for the script's own use")
 

@@ -52,12 +52,12 @@ def make_tfreg(split: tfreg.data.Split, *penalized: str) -> Way:
         model = tfreg.models.MLP(
             [128, 10], **{f"{kind}_regularizer": l2 for kind in penalized}
         )
-        step = tfreg.step.Step(
+        step = tfreg.Step(
             model,
             tfreg.losses.sparse_softmax_cross_entropy,
             tfreg.optimizers.adam(LEARNING_RATE),
         )
-    loop = tfreg.loop.Loop(step, split, BATCH_SIZE)
+    loop = tfreg.Loop(step, split, BATCH_SIZE)
     epochs = itertools.count()
 
     def train() -> tuple[int, float]:

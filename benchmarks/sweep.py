@@ -25,7 +25,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfreg
-from tfreg import config, lanes
+from tfreg.runs import config
+from tfreg.sweeps import programs
 
 _LANES = flags.DEFINE_integer(
     "lanes", len(os.sched_getaffinity(0)), "runs at once", lower_bound=1
@@ -41,7 +42,7 @@ def make_lanes(dataset: tfreg.data.Dataset, num_lanes: int) -> steps_per_second.
         for scale in SCALES
         for seed in range(num_lanes)
     ]
-    made = lanes.Lanes(settings, dataset, tf.distribute.get_strategy())
+    made = programs.Lanes(settings, dataset, tf.distribute.get_strategy())
 
     def train_one(each: config.Config) -> int:
         with made.take(each) as lane:

@@ -59,7 +59,7 @@ def make_keras(**regularizers: Any) -> keras.Model:
 
 def make_tfreg(**regularizers: Any) -> tfreg.layers.Dense:
     """Returns a layer of tfreg's, of one weight."""
-    ones = tfreg.initializers.ones
+    ones = tfreg.layers.initializers.ones
     layer = tfreg.layers.Dense(1, None, False, ones, **regularizers)
     layer(tf.ones([1, 1]))  # Makes the weight.
     return layer
@@ -163,7 +163,7 @@ def clip_by_hand() -> Row:
             with tf.GradientTape() as tape:
                 loss = tfreg.losses.total_loss(100.0 * layer(x))
             gradients = tape.gradient(loss, layer.trainable_variables)
-            summed = tfreg.gradients.sum_over_replicas(gradients)
+            summed = tfreg.optimizers.sum_over_replicas(gradients)
             clipped, _ = tf.clip_by_global_norm(summed, 1.0)
             optimizer.apply(clipped, layer.trainable_variables, summed=True)
             return loss
@@ -182,7 +182,7 @@ def clip_by_step() -> Row:
         strategy = make_strategy()
         with strategy.scope():
             layer, optimizer = make_tfreg(), tfreg.optimizers.sgd(1.0)
-        step = tfreg.step.Step(layer, lambda y, z: 100 * z[:, 0], optimizer, 1.0)
+        step = tfreg.Step(layer, lambda y, z: 100 * z[:, 0], optimizer, 1.0)
         x = tf.ones([1, 1])
         add_up(strategy, lambda: step(x, x)["loss/data"])
         return 1 - float(layer.kernel[0, 0])
@@ -255,7 +255,7 @@ def read_after_step() -> Row:
     def ours() -> float:
         layer = make_tfreg(activity_regularizer=TFREG_L2)
         loss, optimizer = tfreg.losses.mean_squared_error, tfreg.optimizers.sgd(1.0)
-        report = tf.function(tfreg.step.Step(layer, loss, optimizer))(x, x)
+        report = tf.function(tfreg.Step(layer, loss, optimizer))(x, x)
         return float(report["loss/regularization"])
 
     title = "activity penalties read after a tf.function ran, outputs of 3"
@@ -364,9 +364,9 @@ def many_steps_a_call() -> Row:
     def ours() -> int:
         with strategy.scope():
             layer, optimizer = make_tfreg(), tfreg.optimizers.sgd(0.01)
-        step = tfreg.step.Step(layer, tfreg.losses.mean_squared_error, optimizer)
+        step = tfreg.Step(layer, tfreg.losses.mean_squared_error, optimizer)
         split = tfreg.data.Split(x, x)
-        loop = tfreg.loop.Loop(step, split, 4, steps_per_call=50, strategy=strategy)
+        loop = tfreg.Loop(step, split, 4, steps_per_call=50, strategy=strategy)
         loop.train(0)
         return int(optimizer.step.numpy())
 

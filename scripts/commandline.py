@@ -107,7 +107,9 @@ with watch_signals(), _hold_notices():
     import tensorflow as tf
     from absl import flags
 
-    from tfreg import checkpoints, config, data, directories, loop, runs, training
+    from tfreg import data, runs
+    from tfreg.runs import config, directories
+    from tfreg.training import checkpoints, loop, trainer
 
     tf.config.list_physical_devices()  # Looks for GPUs, and complains where none is.
 
@@ -156,7 +158,7 @@ def stop_training(kept: str) -> Iterator[Callable[[], bool]]:
 
         try:
             yield is_interrupted
-        except training.Interrupted:
+        except trainer.Interrupted:
             tell(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
             raise Interruption(128 + caught[0]) from None
 

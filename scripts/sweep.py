@@ -15,7 +15,8 @@ import commandline
 import tensorflow as tf
 from absl import flags
 
-from tfreg import config, directories, grid, report, sweep
+from tfreg.runs import config, directories
+from tfreg.sweeps import plans, report, runner
 
 USAGE = """
 Trains settings x seeds, several runs at once, and writes a report on them.
@@ -67,7 +68,7 @@ def _parse_int(values: flags.FlagValues, name: str, default: int) -> int:
     return number
 
 
-def _make_plan(values: flags.FlagValues) -> sweep.Plan:
+def _make_plan(values: flags.FlagValues) -> runner.Plan:
     base = commandline.make_config(values, config.Config(), OWN)
     num_seeds = _parse_int(values, "seeds", 5)
     preset, regs = values["preset"].value, values["reg"].value
@@ -80,21 +81,21 @@ def _make_plan(values: flags.FlagValues) -> sweep.Plan:
                 "preset must be note, and reg, reg_on, scales and activation left to "
                 f"it, got {preset!r} with {', '.join(given) or 'nothing'}: choose one"
             )
-        return sweep.Plan(grid.make_note(base), num_seeds)
+        return runner.Plan(plans.make_note(base), num_seeds)
     if regs is None:
         raise commandline.UsageError(
             "a sweep must know what is compared, got neither preset nor reg: write "
             "--preset=note or --reg=l2"
         )
-    scales = grid.parse_scales(values["scales"].value or SCALES)
+    scales = plans.parse_scales(values["scales"].value or SCALES)
     targets = [tuple(text.split(",")) for text in values["reg_on"].value or ["kernel"]]
     if "none" not in regs:
         print("none, the unregularized baseline, is added")
     regs = [reg for reg in regs if reg != "none"]
-    return sweep.Plan(grid.make_paths(base, regs, targets, scales), num_seeds)
+    return runner.Plan(plans.make_paths(base, regs, targets, scales), num_seeds)
 
 
-def _get_directory(values: flags.FlagValues, plan: sweep.Plan) -> pathlib.Path:
+def _get_directory(values: flags.FlagValues, plan: runner.Plan) -> pathlib.Path:
     settings = plan.settings[0].config
     name = values["name"].value
     if name is None:
@@ -128,7 +129,7 @@ def main(argv: list[str]) -> int:
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
     kept = f"finished runs are kept in {directory}, go on by --resume"
     with commandline.stop_training(kept) as is_interrupted:
-        outcomes = sweep.train(
+        outcomes = runner.train(
             plan, directory, num_lanes, resume, overwrite, is_interrupted
         )
     written = report.write(plan, directory, outcomes, shlex.join(command))

@@ -10,7 +10,9 @@ import sys
 import commandline
 from absl import flags
 
-from tfreg import config, directories, runs, strategies
+from tfreg import runs
+from tfreg.runs import config, directories
+from tfreg.training import strategies
 
 USAGE = """
 Trains a model with penalties and writes its directory, runs/NAME/.

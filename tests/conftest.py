@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("tfreg")
 @pytest.fixture(autouse=True)
 def fresh_store():
     """Gives the test a default store of its own."""
-    from tfreg import store
+    from tfreg.collections import store
 
     with store.Store().as_default():
         yield

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from tfreg import config, grid, sweep
+from tfreg.runs import config
+from tfreg.sweeps import plans, runner
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -49,8 +50,8 @@ def logdir(tmp_path_factory):
         batch_size=36,
         epochs=1,
     )
-    made = grid.make_paths(base, ["l2"], [("kernel",)], (0.00125, 0.25))
-    sweep.train(sweep.Plan(made, 1), folder / "sweep-a")
+    made = plans.make_paths(base, ["l2"], [("kernel",)], (0.00125, 0.25))
+    runner.train(runner.Plan(made, 1), folder / "sweep-a")
     return folder / "sweep-a"
 
 

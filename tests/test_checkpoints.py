@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfreg import checkpoints
+from tfreg.training import checkpoints
 
 
 class Values(tf.Module):

@@ -9,8 +9,11 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tfreg import config, data, optimizers, precision, rules, schedules, strategies
-from tfreg.config import Config
+from tfreg import data, optimizers, rules
+from tfreg.optimizers import schedules
+from tfreg.runs import config
+from tfreg.runs.config import Config
+from tfreg.training import precision, strategies
 
 # NAME must be ALLOWED, got VALUE: DO THIS.
 HOUSE = re.compile(r"[a-z_ ]+ must .+, got .+: .+", re.DOTALL)

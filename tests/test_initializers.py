@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from tfreg import initializers, layers
+from tfreg import layers
+from tfreg.layers import initializers
 
 SHAPES = [(784, 128), (5, 5, 16, 64), (3, 3, 512, 1), (1, 1, 64, 300)]
 # The share of fair samples that a test here would call unfair.

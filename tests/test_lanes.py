@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfreg import config, data, lanes, runs, store
+from tfreg import data, runs
+from tfreg.collections import store
+from tfreg.runs import config
+from tfreg.sweeps import programs
 
 ONE = {"strategy": "one", "hidden": (16,), "batch_size": 8}
 EVERYTHING = "l1_l2(1e-4,1e-3)@kernel;l2(1e-2)@bias;l1(1e-3)@activity:dense_0"
@@ -58,7 +61,7 @@ def test_a_lane_equals_the_run_alone(case, dataset):
     seed = 5 if settings.dropout else 1
     other = dataclasses.replace(settings, reg=OTHER, scale=None, seed=seed)
     strategy = tf.distribute.get_strategy()
-    made = lanes.Lanes([settings, other], dataset, strategy)
+    made = programs.Lanes([settings, other], dataset, strategy)
     with made.take(other) as lane:
         list(lane.start(other).loop.iterate(0))
     with made.take(settings) as again:
@@ -77,7 +80,7 @@ def test_a_lane_equals_the_run_alone(case, dataset):
 def test_a_lane_starts_from_the_weights_of_the_run_alone_to_the_bit(dataset):
     settings = [config.Config(**ONE, seed=seed) for seed in (0, 1)]
     strategy = tf.distribute.get_strategy()
-    made = lanes.Lanes(settings, dataset, strategy)
+    made = programs.Lanes(settings, dataset, strategy)
     for each in settings:
         with made.take(each) as lane, store.Store().as_default():
             got = lane.start(each).model.variables
@@ -92,7 +95,7 @@ def test_a_program_is_traced_once_for_all_scales_and_seeds(dataset):
         for scale in (1e-4, 1e-1)
         for seed in (0, 1)
     ]
-    made = lanes.Lanes(settings, dataset, tf.distribute.get_strategy())
+    made = programs.Lanes(settings, dataset, tf.distribute.get_strategy())
     for each in settings:
         with made.take(each) as lane:
             run = lane.start(each)
@@ -104,7 +107,7 @@ def test_a_program_is_traced_once_for_all_scales_and_seeds(dataset):
 
 def test_lanes_of_one_program_at_once_are_different_ones(dataset):
     settings = config.Config(**ONE)
-    made = lanes.Lanes([settings], dataset, tf.distribute.get_strategy())
+    made = programs.Lanes([settings], dataset, tf.distribute.get_strategy())
     with made.take(settings) as one, made.take(settings) as other:
         assert one is not other
 
@@ -112,4 +115,4 @@ def test_lanes_of_one_program_at_once_are_different_ones(dataset):
 def test_a_rule_that_matches_nothing_is_refused_when_lanes_are_made(dataset):
     settings = config.Config(**ONE, reg="l2(1e-4)@kernel:dense_7")
     with pytest.raises(ValueError, match="a rule must match a layer.*dense_7"):
-        lanes.Lanes([settings], dataset, tf.distribute.get_strategy())
+        programs.Lanes([settings], dataset, tf.distribute.get_strategy())

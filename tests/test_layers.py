@@ -12,7 +12,9 @@ import tensorflow as tf
 import tf_slim
 
 import tfreg
-from tfreg import layers, modules, normalization, store
+from tfreg import layers
+from tfreg.collections import store
+from tfreg.layers import base, normalization
 
 MODES = {
     "eager": lambda function: function,
@@ -430,7 +432,7 @@ def test_sequential_names_layers_by_kind_and_place():
         )
 
     model, again = make(), make()
-    names = [m.name for m in model.layers if isinstance(m, modules.Layer)]
+    names = [m.name for m in model.layers if isinstance(m, base.Layer)]
     assert names == [
         "conv2d_0",
         "batch_norm_0",
@@ -457,7 +459,7 @@ def test_names_in_nested_sequentials_are_each_layers_own():
     shared = layers.Dense(3)
     model = layers.Sequential([block(), shared, block(), layers.Dense(3), shared])
     model(tf.zeros([1, 3]))
-    found = [m for m in model.submodules if isinstance(m, modules.Layer)]
+    found = [m for m in model.submodules if isinstance(m, base.Layer)]
     assert sorted(layer.name for layer in found) == [f"dense_{i}" for i in range(6)]
     assert len(set(get_names(model))) == 12
     kernels = [layer.kernel.numpy() for layer in found]
@@ -1029,7 +1031,7 @@ def test_what_is_no_function_is_refused(value):
         layers.Conv2D(3, 3, kernel_initializer=value)
     assert str(info.value) == (
         f"kernel_initializer must be a callable, got {value!r}: write for example "
-        "tfreg.initializers.he_normal"
+        "initializers.he_normal"
     )
 
 
@@ -1174,7 +1176,7 @@ def test_initial_values_of_another_shape_or_kind_are_refused():
 # Layers of one's own
 
 
-class Scale(modules.Layer):
+class Scale(base.Layer):
     """The layer that the docstring of tfreg.modules shows."""
 
     parameters = {"gamma": "kernel"}

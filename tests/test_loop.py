@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 import tfreg
-from tfreg import data, layers, loop, losses, models, optimizers, step
+from tfreg import data, layers, losses, models, optimizers
+from tfreg.training import loop, step
 
 SCALE = 1e-3
 
@@ -213,7 +214,8 @@ def test_what_is_no_split_and_no_optimizer_is_refused(mnist5k):
 COUNT_PROGRAMS = """
 import numpy as np
 
-from tfreg import data, loop, losses, models, optimizers, step
+from tfreg import data, losses, models, optimizers
+from tfreg.training import loop, step
 
 split = data.Split(np.ones((40, 3), np.float32), np.zeros(40, np.int32))
 made = step.Step(

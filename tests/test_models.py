@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import tfreg
-from tfreg import layers, models, modules
+from tfreg import layers, models
+from tfreg.layers import base
 
 MODES = {
     "eager": lambda function: function,
@@ -128,7 +129,7 @@ def test_names_are_stable():
         "dropout_1",
         "dense_2",
     ]
-    own = [m.name for m in cnn.layers if isinstance(m, modules.Layer)]
+    own = [m.name for m in cnn.layers if isinstance(m, base.Layer)]
     assert own == [
         "conv2d_0",
         "conv2d_1",

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfreg import optimizers, schedules, scopes
+from tfreg import optimizers
+from tfreg.collections import scopes
+from tfreg.optimizers import schedules
 
 v1 = tf.compat.v1
 RATE = 0.05

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 import tfreg
-from tfreg import data, layers, loop, losses, models, optimizers, precision, step
+from tfreg import data, layers, losses, models, optimizers
+from tfreg.training import loop, precision, step
 
 SCALE = 0.5
 

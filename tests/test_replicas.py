@@ -15,10 +15,12 @@ import pytest
 import tensorflow as tf
 
 import tfreg
-from tfreg import data, gradients, layers, losses, normalization, optimizers
-from tfreg import loop as loops
-from tfreg import replicas as sharing
-from tfreg import step as steps
+from tfreg import data, layers, losses, optimizers
+from tfreg.layers import normalization
+from tfreg.optimizers import gradients
+from tfreg.training import loop as loops
+from tfreg.training import replicas as sharing
+from tfreg.training import step as steps
 
 KERNEL, BIAS, ACTIVITY = 0.1, 0.2, 0.3  # Scales of L2.
 

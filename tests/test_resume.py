@@ -12,7 +12,9 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import plugin_event_accumulator
 
-from tfreg import checkpoints, config, directories, loop, optimizers, runs, training
+from tfreg import optimizers, runs
+from tfreg.runs import config, directories
+from tfreg.training import checkpoints, loop, trainer
 
 VOLATILE = ("wall_seconds", "steps_per_second")
 
@@ -45,7 +47,7 @@ def interrupt_after(calls):
 def train_in_parts(settings, *parts):
     """Trains until each of the parts is over, and then to the end."""
     for calls in parts:
-        with pytest.raises(training.Interrupted):
+        with pytest.raises(trainer.Interrupted):
             runs.train(settings, resume=True, is_interrupted=interrupt_after(calls))
     return runs.train(settings, resume=True)
 
@@ -115,7 +117,7 @@ print(test_resume.is_equal({str(points)!r}, pathlib.Path({str(tmp_path)!r}), **f
 def test_the_comparison_notices_what_is_left_out(
     points, tmp_path, monkeypatch, left_out
 ):
-    restore = training.Training.restore
+    restore = trainer.Training.restore
 
     def forget(self, directory):
         facts = restore(self, directory)
@@ -132,7 +134,7 @@ def test_the_comparison_notices_what_is_left_out(
             self.loop.seed += 1
         return facts
 
-    monkeypatch.setattr(training.Training, "restore", forget)
+    monkeypatch.setattr(trainer.Training, "restore", forget)
     fields = {"dropout": 0.4, "patience": 2, "epochs": 9, "learning_rate": 0.1}
     assert not is_equal(points, tmp_path, (2,), **fields)
 
@@ -140,7 +142,7 @@ def test_the_comparison_notices_what_is_left_out(
 def test_a_damaged_checkpoint_is_named_and_costs_no_bit(points, tmp_path):
     alone = runs.train(make_settings(points, tmp_path, "alone"))
     settings = make_settings(points, tmp_path, "a")
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(trainer.Interrupted):
         runs.train(settings, is_interrupted=interrupt_after(4))
     newest = checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[0]
     (newest / "state.index").write_bytes(b"")
@@ -175,7 +177,7 @@ def test_a_finished_run_goes_on_only_with_more_epochs(points, tmp_path):
     assert drop_times(runs.train(settings, resume=True)) == drop_times(again)
     longer = make_settings(points, tmp_path, "a", epochs=4)
     for _ in range(2):  # A kill, too, must not leave the result of two epochs.
-        with pytest.raises(training.Interrupted):
+        with pytest.raises(trainer.Interrupted):
             runs.train(longer, resume=True, is_interrupted=interrupt_after(2))
     more = runs.train(longer, resume=True)
     alone = runs.train(make_settings(points, tmp_path, "b", epochs=4))
@@ -192,7 +194,7 @@ def test_another_config_is_refused_with_the_difference(points, tmp_path):
 
 def test_another_device_is_a_warning(points, tmp_path, monkeypatch):
     settings = make_settings(points, tmp_path, "a")
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(trainer.Interrupted):
         runs.train(settings, is_interrupted=interrupt_after(4))
     monkeypatch.setattr(runs.results, "describe_device", lambda: "CPU, 96 threads")
     told = []
@@ -251,7 +253,7 @@ def test_each_point_stands_once_in_tensorboard_after_a_loss_of_checkpoints(
 ):
     runs.train(make_settings(points, tmp_path, "alone", epochs=4))
     settings = make_settings(points, tmp_path, "a", epochs=4, keep_checkpoints=9)
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(trainer.Interrupted):
         runs.train(settings, is_interrupted=interrupt_after(14))
     # Back by more than an epoch, behind points that are written.
     for path in checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[:7]:
@@ -281,7 +283,8 @@ def test_a_step_that_is_not_finite_is_not_applied(points, tmp_path):
 
 
 def test_the_loop_stops_before_the_step_whose_data_are_bad(rng):
-    from tfreg import data, losses, models, step
+    from tfreg import data, losses, models
+    from tfreg.training import step
 
     x = rng.normal(size=(40, 3)).astype(np.float32)
     order = data.permute(40, 0, 0)

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import tfreg
-from tfreg import layers, models, modules, normalization, rules
+from tfreg import layers, models, rules
+from tfreg.layers import base, normalization
 
 # NAME must be ALLOWED, got VALUE: DO THIS.
 HOUSE = re.compile(r".+ (must|cannot) .+, got .+: .+", re.DOTALL)
@@ -513,7 +514,7 @@ def test_our_layers_are_penalized_though_built_later(jit_compile):
 
 
 def test_variables_that_a_layer_of_ones_own_makes_otherwise_are_found():
-    class Own(modules.Layer):
+    class Own(base.Layer):
         parameters = {"kernel": "kernel"}
 
         def __init__(self):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfreg import checkpoints, config, data, directories, loop, runs, training
+from tfreg import data, runs
+from tfreg.runs import config, directories
+from tfreg.training import checkpoints, loop, trainer
 
 VOLATILE = ("wall_seconds", "steps_per_second")
 
@@ -240,7 +242,7 @@ def test_an_interrupted_run_has_saved_what_it_had(digits, tmp_path):
         asked.append(True)
         return len(asked) == 3
 
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(trainer.Interrupted):
         runs.train(
             make_settings(digits, tmp_path, epochs=9), is_interrupted=is_interrupted
         )

@@ -20,7 +20,8 @@ import time
 import numpy as np
 import pytest
 
-from tfreg import config, directories, runs
+from tfreg import runs
+from tfreg.runs import config, directories
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 STEMS = {

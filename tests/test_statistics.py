@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tfreg import statistics
+from tfreg.sweeps import statistics
 
 
 @pytest.mark.parametrize("num_seeds", [2, 5, 30])

@@ -641,7 +641,7 @@ def test_a_thread_that_could_mean_either_of_two_stores_is_told_to_enter_one():
 
 
 def test_a_thread_that_has_used_the_process_store_is_not_given_another_one():
-    from tfreg import store as stores
+    from tfreg.collections import store as stores
 
     stores._default.add_to_collection("x", 1)
     try:

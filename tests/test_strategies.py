@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfreg import strategies
+from tfreg.training import strategies
 
 TRAIN = pathlib.Path(__file__).resolve().parents[1] / "scripts" / "train.py"
 FLAGS = ["--reg=l2", "--scale=1e-3", "--reg_on=kernel,bias", "--run_name=a"]
@@ -118,7 +118,7 @@ def test_several_workers_are_one_process(tmp_path, count):
 
 TRAJECTORIES = """
 import json, sys
-from tfreg import strategies
+from tfreg.training import strategies
 strategy = strategies.make_strategy(sys.argv[1])
 import test_replicas
 test_replicas.make_strategy = lambda kind: strategy

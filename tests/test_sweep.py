@@ -13,17 +13,10 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfreg import (
-    checkpoints,
-    config,
-    data,
-    directories,
-    grid,
-    report,
-    runs,
-    sweep,
-    training,
-)
+from tfreg import data, runs
+from tfreg.runs import config, directories
+from tfreg.sweeps import plans, report, runner
+from tfreg.training import checkpoints, trainer
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 SCALES = (1e-3, 1e-2, 0.1)
@@ -55,8 +48,8 @@ def settings(tmp_path_factory):
 
 
 def make_plan(settings, num_seeds=3):
-    made = grid.make_paths(settings, ["l2"], [("kernel",)], SCALES)
-    return sweep.Plan(made, num_seeds)
+    made = plans.make_paths(settings, ["l2"], [("kernel",)], SCALES)
+    return runner.Plan(made, num_seeds)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +57,7 @@ def swept(settings, tmp_path_factory):
     """Returns a finished sweep: its plan, directory, outcomes and report's text."""
     directory = tmp_path_factory.mktemp("runs") / "sweep-a"
     plan = make_plan(settings)
-    outcomes = sweep.train(plan, directory, num_lanes=2)
+    outcomes = runner.train(plan, directory, num_lanes=2)
     text = report.write(plan, directory, outcomes, "sweep.py --reg=l2")
     return plan, directory, outcomes, text
 
@@ -157,7 +150,7 @@ def test_the_test_set_has_no_part_in_the_choice(swept, tmp_path):
     np.savez(spoilt, **make_arrays(y_test=np.full(100, 3)))
     base = dataclasses.replace(plan.settings[0].config, data_dir=str(spoilt))
     other = tmp_path / "sweep-b"
-    outcomes = sweep.train(make_plan(base), other)
+    outcomes = runner.train(make_plan(base), other)
     report.write(make_plan(base), other, outcomes, "")
     for name in ("choice.json", "sweep.json"):
         assert (other / name).read_bytes() == (directory / name).read_bytes()
@@ -187,16 +180,16 @@ def test_a_sweep_that_was_killed_keeps_its_finished_runs(swept, tmp_path):
     for name in removed:
         (copy / name / "result.json").unlink()  # Written last.
     kept = {p: p.stat().st_mtime_ns for p in copy.rglob("*-seed*/result.json")}
-    outcomes = sweep.train(plan, copy, resume=True)
+    outcomes = runner.train(plan, copy, resume=True)
     assert len(kept) == 10 and all(p.stat().st_mtime_ns == t for p, t in kept.items())
     assert len(outcomes) == 12
     assert drop_times(read_csv(copy)) == drop_times(read_csv(directory))
     with pytest.raises(
         directories.DirectoryError, match="must go on with the same sweep"
     ):
-        sweep.train(sweep.Plan(plan.settings, 2), copy, resume=True)
+        runner.train(runner.Plan(plan.settings, 2), copy, resume=True)
     with pytest.raises(directories.DirectoryError, match="must be new.*--resume"):
-        sweep.train(plan, copy)
+        runner.train(plan, copy)
 
 
 def test_whose_directory_a_sweep_may_take(tmp_path):
@@ -262,22 +255,22 @@ def test_the_test_set_is_read_with_the_weights_that_the_run_ended_with(
     settings, tmp_path
 ):
     base = dataclasses.replace(settings, patience=1, epochs=20, learning_rate=0.5)
-    made = grid.make_paths(base, ["l2"], [("kernel",)], [0.1])
-    plan, directory = sweep.Plan(made, 1), tmp_path / "sweep-h"
-    sweep.train(plan, directory)
+    made = plans.make_paths(base, ["l2"], [("kernel",)], [0.1])
+    plan, directory = runner.Plan(made, 1), tmp_path / "sweep-h"
+    runner.train(plan, directory)
     alone = dataclasses.replace(base, logdir=str(tmp_path), run_name="alone", seed=0)
     result = runs.train(alone)
     assert result["best_step"] < result["steps"]
-    ((test,),) = sweep.evaluate_test(plan, directory, ["none"]).values()
+    ((test,),) = runner.evaluate_test(plan, directory, ["none"]).values()
     assert test["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
     # An earlier checkpoint is of another model than result.json.
     checkpoint = checkpoints.list_newest_first(directory / "none-seed0/checkpoints")[0]
     (checkpoint / "manifest.json").write_text("{}")
     with pytest.raises(checkpoints.CheckpointError, match="last checkpoint whole, got"):
-        sweep.evaluate_test(plan, directory, ["none"])
+        runner.evaluate_test(plan, directory, ["none"])
     (directory / "none-seed0/result.json").write_text('{"steps": []}')
     with pytest.raises(directories.DirectoryError, match="must have a whole result"):
-        sweep.train(plan, directory, resume=True)
+        runner.train(plan, directory, resume=True)
 
 
 @pytest.mark.slow
@@ -288,10 +281,10 @@ def test_an_interrupted_sweep_keeps_its_finished_runs(settings, tmp_path):
     def is_interrupted():
         return len(list(directory.glob("*/result.json"))) == 2
 
-    with pytest.raises(training.Interrupted):
-        sweep.train(plan, directory, is_interrupted=is_interrupted)
+    with pytest.raises(trainer.Interrupted):
+        runner.train(plan, directory, is_interrupted=is_interrupted)
     assert len(list(directory.glob("*/result.json"))) == 2
-    assert len(sweep.train(plan, directory, resume=True)) == 4
+    assert len(runner.train(plan, directory, resume=True)) == 4
 
 
 @pytest.mark.slow
@@ -308,7 +301,7 @@ def test_a_full_disk_ends_all_lanes_and_keeps_finished_runs(
 
     monkeypatch.setattr(checkpoints, "write_whole", fill)
     with pytest.raises(OSError, match="must be written, got No space left"):
-        sweep.train(plan, directory, num_lanes=2)
+        runner.train(plan, directory, num_lanes=2)
     finished = {p.parent.name for p in directory.glob("*/result.json")}
     assert 1 <= len(finished) < 9
     assert not [name for name in finished if "l2_0.01_" in name]
@@ -317,9 +310,9 @@ def test_a_full_disk_ends_all_lanes_and_keeps_finished_runs(
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_told_and_the_others_go_on(settings, tmp_path):
     base = dataclasses.replace(settings, optimizer="sgd", learning_rate=0.1)
-    made = grid.make_paths(base, ["l2"], [("kernel",)], [1e-3, 1e9])
-    plan, directory = sweep.Plan(made, 2), tmp_path / "sweep-f"
-    outcomes = sweep.train(plan, directory)
+    made = plans.make_paths(base, ["l2"], [("kernel",)], [1e-3, 1e9])
+    plan, directory = runner.Plan(made, 2), tmp_path / "sweep-f"
+    outcomes = runner.train(plan, directory)
     assert np.isnan(outcomes[-1].values["validation_loss"])
     assert np.isfinite(outcomes[-3].values["validation_loss"])
     text = report.write(plan, directory, outcomes, "")
@@ -409,24 +402,24 @@ def test_the_command_writes_a_report_and_says_that_it_adds_the_baseline(call, se
 
 
 def test_a_grid_is_even_in_the_logarithm():
-    got = grid.parse_scales("1e-6:1e-2:5")
+    got = plans.parse_scales("1e-6:1e-2:5")
     assert got == (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-    assert grid.parse_scales("1e-2, 1e-4") == (1e-4, 1e-2)
+    assert plans.parse_scales("1e-2, 1e-4") == (1e-4, 1e-2)
 
 
 def test_keras_has_half_of_our_l2():
     settings = config.Config(reg="l1_l2(0.1,0.2)@kernel;l2(0.4)@bias;l1(0.3)@activity")
     wanted = "kernel l1_l2(0.1, 0.1) + bias l2(0.2) + activity l1(0.3)"
-    assert grid.describe_keras(settings) == wanted
+    assert plans.describe_keras(settings) == wanted
 
 
 def test_the_note_has_thirteen_rows_of_twelve_settings():
-    made = grid.make_note(config.Config(dataset="mnist"))
+    made = plans.make_note(config.Config(dataset="mnist"))
     assert len(made) == 12 and sum(len(s.reported) for s in made) == 13
     by_name = {s.name: s for s in made}
     assert by_name["kernel l2(0.001)"].config.reg == "l2(0.002)@kernel:dense_0"
     assert by_name["linear, none"].baseline == "none"
-    other = grid.make_note(config.Config(dataset="mnist", train_examples=1000))
+    other = plans.make_note(config.Config(dataset="mnist", train_examples=1000))
     assert not any(s.reported for s in other)  # The note trained on all of them.
     assert by_name["linear, activity l2(0.0001)"].baseline == "linear, none"
 

@@ -14,7 +14,9 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
-from tfreg import config, events, runs
+from tfreg import runs
+from tfreg.runs import config
+from tfreg.training import events
 
 PARTS = ("", "/train", "/validation")
 STEPS = [4, 8, 12]

@@ -311,7 +311,7 @@ def test_a_tf1_model_trains_in_tfregs_own_step():
 
     net = tf1.Model(forward)
     loss = tfreg.losses.sparse_softmax_cross_entropy
-    train = tfreg.step.Step(net, loss, tfreg.optimizers.sgd(0.1), clip_norm=1.0)
+    train = tfreg.Step(net, loss, tfreg.optimizers.sgd(0.1), clip_norm=1.0)
     run = tf.function(train, jit_compile=True)
     x, y = tf.random.stateless_normal([8, 5], [0, 1]), tf.range(8) % 3
     reports = [run(x, y) for _ in range(5)]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfreg import scopes, store
+from tfreg.collections import scopes, store
 
 DataLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 from absl import logging
 
-from tfreg import scopes, store, terms
+from tfreg.collections import scopes, store, terms
 
 Regularizer = terms.Regularizer
 Scale: TypeAlias = float | tf.Variable | tf.Tensor | Callable[[Any], Any]

@@ -16,7 +16,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import modules, regularizers, store
+from tfreg import regularizers
+from tfreg.collections import store
+from tfreg.layers import base
 
 # Name -> factory, and how many scales it takes.
 FACTORIES: dict[str, tuple[Callable[..., regularizers.Regularizer], int]] = {
@@ -217,8 +219,8 @@ class _Foreign:
     variable: tf.Variable
 
 
-def _find_layers(module: tf.Module) -> list[modules.Layer]:
-    return [m for m in (module, *module.submodules) if isinstance(m, modules.Layer)]
+def _find_layers(module: tf.Module) -> list[base.Layer]:
+    return [m for m in (module, *module.submodules) if isinstance(m, base.Layer)]
 
 
 def _find_foreign(module: tf.Module) -> list[_Foreign]:
@@ -248,8 +250,8 @@ def _get_target(path: str, variable: tf.Variable) -> str:
 
 
 def _match(
-    rule: Rule, layers: list[modules.Layer], foreign: list[_Foreign]
-) -> tuple[list[modules.Layer], list[_Foreign]]:
+    rule: Rule, layers: list[base.Layer], foreign: list[_Foreign]
+) -> tuple[list[base.Layer], list[_Foreign]]:
     pattern = re.compile(rule.pattern or ".*")
     chosen = [
         layer
@@ -265,7 +267,7 @@ def _match(
 
 
 def _describe_mismatch(
-    rule: Rule, layers: list[modules.Layer], foreign: list[_Foreign]
+    rule: Rule, layers: list[base.Layer], foreign: list[_Foreign]
 ) -> str:
     names = [layer.name for layer in layers if rule.target in layer.targets]
     names += [variable.layer for variable in foreign if variable.target == rule.target]

@@ -190,7 +190,7 @@ _BY_HAND = [
         r"tf\.train\.(Supervisor|Scaffold|\w+Hook|Session\w+|\w+SessionCreator"
         r"|SyncReplicas\w+|\w+Listener|\w*Looper\w*|basic_train_loop|SecondOrStepTimer"
         r"|Server|replica_device_setter|VocabInfo|assert_global_step)",
-        "write the loop over the batches around the step, or use tfreg.loop.Loop",
+        "write the loop over the batches around the step, or use tfreg.Loop",
     ),
     (
         r"tf\.train\.\w*Optimizer\(\)\.(compute|apply)_gradients",

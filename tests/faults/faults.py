@@ -20,7 +20,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tfreg import checkpoints, config, directories
+from tfreg.runs import config, directories
+from tfreg.training import checkpoints
 
 WHOLE = os.environ.get("TFREG_FAULTS") == "whole"
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"

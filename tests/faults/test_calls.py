@@ -7,7 +7,7 @@ import subprocess
 import faults
 import pytest
 
-from tfreg import checkpoints
+from tfreg.training import checkpoints
 
 CALLS = {
     "openat": "openat",

@@ -11,7 +11,7 @@ import subprocess
 import faults
 import pytest
 
-from tfreg import checkpoints
+from tfreg.training import checkpoints
 
 EPOCHS = "--epochs=20"
 

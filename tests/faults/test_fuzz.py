@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tfreg import config
+from tfreg.runs import config
 
 NUM_LINES = 5000 if faults.WHOLE else 150
 NUM_FILES = 2000 if faults.WHOLE else 100

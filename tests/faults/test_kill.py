@@ -11,7 +11,7 @@ import time
 import faults
 import pytest
 
-from tfreg import directories
+from tfreg.runs import directories
 
 NUM_KILLS = 200 if faults.WHOLE else 20
 EPOCHS = "--epochs=20"

@@ -8,7 +8,7 @@ import re
 import faults
 import test_calls
 
-from tfreg import directories
+from tfreg.runs import directories
 
 NUM_CUTS = 500 if faults.WHOLE else 60
 CALLS = "mkdir,openat,write,pwrite64,fsync,rename,unlink,unlinkat,rmdir"

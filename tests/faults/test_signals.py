@@ -10,7 +10,8 @@ import time
 import faults
 import pytest
 
-from tfreg import checkpoints, loop, runs
+from tfreg import runs
+from tfreg.training import checkpoints, loop
 
 NUM_SIGNALS = 10 if faults.WHOLE else 1
 PHASES = {

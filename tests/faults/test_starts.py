@@ -10,7 +10,7 @@ import time
 import faults
 import pytest
 
-from tfreg import checkpoints
+from tfreg.training import checkpoints
 
 NUM_STARTS = 50 if faults.WHOLE else 6
 NUM_SAVES = 500 if faults.WHOLE else 120

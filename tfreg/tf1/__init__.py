@@ -13,6 +13,7 @@ from tfreg.collections import (
     get_collection,
     get_collection_ref,
 )
+from tfreg.collections.store import GraphKeys
 from tfreg.regularizers import (
     l1_l2_regularizer,
     l1_regularizer,
@@ -20,7 +21,6 @@ from tfreg.regularizers import (
     no_regularizer,
     sum_regularizer,
 )
-from tfreg.store import GraphKeys
 from tfreg.tf1 import core_layers, layers, losses
 from tfreg.tf1.arg_scopes import (
     add_arg_scope,

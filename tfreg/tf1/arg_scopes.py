@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from tfreg import scopes
+from tfreg.collections import scopes
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 ArgScope = dict[Any, dict[str, Any]]  # A function's key -> its default arguments.

@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import collections, regularizers, scopes, store, terms
+from tfreg import collections, regularizers
+from tfreg.collections import scopes, store, terms
 from tfreg.tf1 import variable_scopes, variables
 
 

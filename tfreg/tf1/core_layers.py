@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import scopes, store, terms
+from tfreg.collections import scopes, store, terms
 from tfreg.tf1 import normalizers, shapes, variable_scopes, weights
 from tfreg.tf1.weights import ONES, ZEROS, Activation, Initializer, Regularizer
 

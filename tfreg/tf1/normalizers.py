@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import store
+from tfreg.collections import store
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
 from tfreg.tf1.weights import ONES, ZEROS, Activation, Collections, Initializer

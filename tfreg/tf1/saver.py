@@ -14,7 +14,7 @@ import os
 
 import tensorflow as tf
 
-from tfreg import store
+from tfreg.collections import store
 from tfreg.tf1 import variables
 
 

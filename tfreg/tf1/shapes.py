@@ -11,7 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import collections, layers
+from tfreg import collections
+from tfreg.layers import core
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
 from tfreg.tf1.weights import Collections
@@ -134,7 +135,7 @@ def dropout(
         outputs = inputs
         if weights.know("is_training", is_training) and keep_prob < 1:
             name = here.name if seed is None else f"{here.name}/{seed}"
-            outputs = layers.drop_out(inputs, 1 - keep_prob, name, noise_shape)
+            outputs = core.drop_out(inputs, 1 - keep_prob, name, noise_shape)
         return weights.collect(outputs_collections, here.name, outputs)
 
 

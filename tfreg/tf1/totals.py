@@ -12,7 +12,8 @@ from collections.abc import Hashable
 
 import tensorflow as tf
 
-from tfreg import collections, ledger, losses, scopes, store, terms
+from tfreg import collections, losses
+from tfreg.collections import ledger, scopes, store, terms
 from tfreg.tf1 import variable_scopes
 
 LOSSES = store.GraphKeys.LOSSES

@@ -16,7 +16,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import gradients, optimizers, scopes, store
+from tfreg import optimizers
+from tfreg.collections import scopes, store
+from tfreg.optimizers import gradients
 from tfreg.tf1 import variables
 
 Pairs = list[tuple[Any, tf.Variable]]  # A gradient, None or IndexedSlices; variable.

@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import scopes, terms
+from tfreg.collections import scopes, terms
 
 AUTO_REUSE = tf.compat.v1.AUTO_REUSE
 Initializer = Any  # A callable of shape and dtype or of nothing, its class, or a value.

@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import collections, scopes, store, terms
+from tfreg import collections
+from tfreg.collections import scopes, store, terms
 from tfreg.tf1 import initializers, variable_scopes, variables
 
 Activation = Callable[[tf.Tensor], tf.Tensor]

@@ -1,0 +1,396 @@
+"""What every layer is made of: stable names, variables made once, penalties.
+
+    class Scale(modules.Layer):
+        parameters = {"gamma": "kernel"}  # the variable, and whose regularizer it has
+
+        def __call__(self, inputs, training=False):
+            gamma = self.get_variable("gamma", [inputs.shape[-1]], initializers.ones)
+            return self.penalize_activity(inputs * gamma)
+
+The trap: a penalty made where a layer is called counts a shared layer twice. Here a
+weight penalty becomes a term when its variable is made, and never again.
+"""
+
+import functools
+import inspect
+import itertools
+import numbers
+import re
+import threading
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfreg import regularizers
+from tfreg.collections import scopes, store, terms
+from tfreg.layers import initializers
+
+Regularizer = terms.Regularizer
+
+_COLLECTIONS = {"kernel": store.GraphKeys.WEIGHTS, "bias": store.GraphKeys.BIASES}
+
+# Threads that call a layer for the first time get one variable, and its terms once.
+_publishing = threading.RLock()
+
+
+def regularizer_property(target: str) -> property:
+    """Returns a property of a `Layer` that reads the first regularizer of a target."""
+
+    def read(self: "Layer") -> Regularizer | None:
+        return next(iter(self.get_regularizers(target)), None)
+
+    return property(read, doc=f"The first regularizer of {target}, or None.")
+
+
+def check_int(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Returns an integer of any kind as an int.
+
+    Raises:
+        ValueError: it isn't an integer from `least` to `most`.
+    """
+    allowed = f">= {least}" if most is None else f"from {least} to {most}"
+    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not integral or value < least or (most is not None and value > most):
+        raise ValueError(
+            f"{name} must be an int {allowed}, got {value!r}: write for example 10"
+        )
+    return int(value)
+
+
+def check_share(name: str, value: Any) -> float:
+    """Returns a number in [0, 1) as a float.
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not 0 <= value < 1:
+        raise ValueError(
+            f"{name} must be a float in [0, 1), got {value!r}: write 0.5 for a half"
+        )
+    return float(value)
+
+
+def check_function(name: str, value: Any, example: str) -> Any:
+    """Returns a function as it is.
+
+    Raises:
+        TypeError: it isn't callable, or is a class.
+    """
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(
+            f"{name} must be a callable, got {value!r}: write for example {example}"
+        )
+    return value
+
+
+def refuse_attribute(owner: Any, name: str, value: Any, call: str) -> None:
+    """Raises AttributeError: set later, a regularizer would penalize nothing."""
+    raise AttributeError(
+        f"{name} must be given when a {type(owner).__name__} is made, got {value!r} "
+        f"set later: call {call}"
+    )
+
+
+class Layer(tf.Module):
+    """A tf.Module with named variables and regularizers for them and its outputs.
+
+    It belongs to the store that was the default when it was made.
+
+    Args:
+        name: first part of the variables' names; None: from the class and the store,
+            or from the place in a `Sequential`.
+        seed: what the initial values come from, together with the variable's name; an
+            int from 0 to 2**31 - 1.
+        regularizers: target -> regularizer or None.
+
+    Attributes:
+        parameters: for each variable's name the target whose regularizers penalize it.
+        has_activity: whether the outputs can be penalized.
+
+    Raises:
+        ValueError: the seed or the name isn't allowed, or there is no such target.
+        TypeError: a regularizer isn't callable.
+    """
+
+    parameters: Mapping[str, str] = {}
+    has_activity = True
+
+    def __init__(
+        self,
+        name: str | None = None,
+        seed: int = 0,
+        regularizers: Mapping[str, Regularizer | None] | None = None,
+    ) -> None:
+        super().__init__()
+        if name is not None and not (isinstance(name, str) and name):
+            raise ValueError(
+                f"name must be a str that isn't empty, got {name!r}: leave it out for "
+                "a name of the layer's kind"
+            )
+        self.store = store.get_default_store()
+        self.seed = check_int("seed", seed, 0, 2**31 - 1)
+        self._label: str | None = None
+        self._is_placed = False  # Its name says its place in a Sequential.
+        if name is not None:
+            self._set_label(name)
+        # Tuples: a tf.Module would track a list or dict for its checkpoints.
+        self._regularizers: tuple[tuple[str, Regularizer], ...] = ()
+        for target, regularizer in (regularizers or {}).items():
+            if regularizer is not None:
+                self.regularize(target, regularizer)
+
+    kernel_regularizer = regularizer_property("kernel")
+    bias_regularizer = regularizer_property("bias")
+    activity_regularizer = regularizer_property("activity")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.endswith("_regularizer"):
+            target = name.removesuffix("_regularizer")
+            aim = repr(target) if target in self.targets else f"one of {self.targets}"
+            refuse_attribute(self, name, value, f"layer.regularize({aim}, regularizer)")
+        made = getattr(self, name, None) if name in self.parameters else None
+        if made is not None and value is not made:
+            # Its terms would go on penalizing the old one.
+            raise AttributeError(
+                f"{name} of {self.name} must stay the variable that was made, got "
+                f"another {type(value).__name__}: write layer.{name}.assign(value)"
+            )
+        super().__setattr__(name, value)
+
+    def _set_label(self, label: str) -> None:
+        self._label = label
+        # So that no unnamed layer of this store is called the same.
+        self.store.make_name(label, self)
+
+    @property
+    def name(self) -> str:
+        """Name of the layer, the first part of its variables' names."""
+        if self._label is None:
+            self._label = self.store.make_name(self.kind, self)
+        return self._label
+
+    @property
+    def kind(self) -> str:
+        """The class in snake case, from which default names are made."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def targets(self) -> list[str]:
+        """What can be regularized here, for a Dense kernel, bias and activity."""
+        targets = list(dict.fromkeys(self.parameters.values()))
+        return targets + ["activity"] * self.has_activity
+
+    def get_regularizers(self, target: str) -> list[Regularizer]:
+        """Returns the regularizers of one of the `targets`."""
+        return [r for t, r in self._regularizers if t == target]
+
+    def regularize(self, target: str, regularizer: Regularizer) -> None:
+        """Adds a regularizer, before or after the layer's variables were made.
+
+        A tf.function that was traced earlier doesn't see it.
+
+        Args:
+            target: one of `targets`.
+            regularizer: callable, tensor -> scalar tensor or None.
+
+        Raises:
+            ValueError: the layer has no such target.
+            TypeError: the regularizer isn't callable.
+        """
+        if target not in self.targets:
+            raise ValueError(
+                f"target must be one of {self.targets} for a {type(self).__name__}, "
+                f"got {target!r}: regularize another layer"
+            )
+        example = "tfreg.l2_regularizer(1e-4)"
+        check_function(f"{target}_regularizer", regularizer, example)
+        if regularizer is regularizers.no_regularizer:
+            return
+        self._regularizers = (*self._regularizers, (target, regularizer))
+        for name, aim in self.parameters.items():
+            if aim == target and getattr(self, name, None) is not None:
+                self._add_term(name, regularizer)
+
+    def _add_term(self, name: str, regularizer: Regularizer) -> None:
+        path = f"{self.name}/{name}"
+        self.store.add_term(path, regularizer, [getattr(self, name)])
+
+    @scopes.do_not_convert
+    def get_variable(
+        self,
+        name: str,
+        shape: Sequence[int | None],
+        initializer: initializers.Initializer,
+        trainable: bool = True,
+    ) -> tf.Variable:
+        """Returns the variable, made at the first call together with its terms.
+
+        Args:
+            name: its attribute, and the last part of its name.
+            shape: without unknown dimensions.
+            initializer: called with the shape and a seed of this variable's own.
+            trainable: whether optimizers change it.
+
+        Raises:
+            ValueError: a dimension isn't known or 0, or not what it was at the first
+                call, or the initializer's values have another shape.
+            TypeError: the values of a trainable variable aren't floating.
+        """
+        path, sizes = f"{self.name}/{name}", tf.TensorShape(shape)
+        variable = getattr(self, name, None)
+        if variable is not None:
+            if not sizes.is_compatible_with(variable.shape):
+                raise ValueError(
+                    f"{path} must have the shape {variable.shape} of the first call, "
+                    f"got inputs for {sizes}: make another layer for them"
+                )
+            return variable
+        if not sizes.num_elements():
+            raise ValueError(
+                f"shape of {path} must be known and not 0, got {tuple(sizes)}: "
+                "give the inputs a static shape but for the batch"
+            )
+        # Made eagerly: a value from inside a trace would belong to the trace.
+        with tf.init_scope():
+            seed = (self.seed, zlib.crc32(path.encode()) >> 1)
+            value = tf.convert_to_tensor(initializer(sizes.as_list(), seed))
+            _check_initial(path, value, sizes, trainable)
+            variable = tf.Variable(value, trainable=trainable, name=path)
+        # Not around the making: replicas' threads wait for each other in there.
+        with _publishing:
+            made = getattr(self, name, None)
+            if made is not None:
+                return made
+            setattr(self, name, variable)
+            target = self.parameters.get(name, "")
+            if target in _COLLECTIONS:
+                self.store.add_owned(_COLLECTIONS[target], variable)
+            for regularizer in self.get_regularizers(target):
+                self._add_term(name, regularizer)
+        return variable
+
+    @scopes.do_not_convert
+    def penalize_activity(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Adds the penalties of the outputs `[batch, ...]`, divided by the batch size.
+
+        Returns:
+            The outputs as they are.
+        """
+        for regularizer in self.get_regularizers("activity"):
+            compute = functools.partial(terms.measure_activity, regularizer, outputs)
+            name = f"{self.name}/activity/Regularizer/{terms.get_name(regularizer)}"
+            self.store.add_activity(name, compute, source=self)
+        return outputs
+
+    def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns the outputs `[batch, ...]` of inputs `[batch, ...]`."""
+        raise NotImplementedError
+
+    @scopes.do_not_convert
+    def check_inputs(
+        self,
+        inputs: Any,
+        min_rank: int,
+        max_rank: int | None = None,
+        kind: str = "floating",
+    ) -> tf.Tensor:
+        """Returns the inputs as a tensor.
+
+        Args:
+            inputs: anything that a tensor can be made of.
+            min_rank: smallest rank allowed, the batch counted.
+            max_rank: largest one; None: any.
+            kind: of the dtype, "floating" or "integer".
+
+        Raises:
+            TypeError: they are of another kind.
+            ValueError: they have another rank.
+        """
+        inputs = tf.convert_to_tensor(inputs)
+        # To an integer dtype the weights would be cast as 0.
+        if not getattr(inputs.dtype, f"is_{kind}"):
+            example = "tf.float32) / 255.0" if kind == "floating" else "tf.int32)"
+            raise TypeError(
+                f"inputs of {self.name} must be {kind}, got {inputs.dtype.name}: "
+                f"write for example tf.cast(x, {example}"
+            )
+        rank = inputs.shape.rank
+        if rank is not None and not min_rank <= rank <= (max_rank or rank):
+            more = "" if max_rank == min_rank else " or more"
+            raise ValueError(
+                f"inputs of {self.name} must have rank {min_rank}{more}, got shape "
+                f"{inputs.shape}: reshape them, the batch is the first dimension"
+            )
+        return inputs
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"a layer must not be copied or pickled, got a {type(self).__name__}: its "
+            "penalties would be lost, so build a second one and assign its variables"
+        )
+
+
+def _check_initial(path: str, value: tf.Tensor, shape: Any, trainable: bool) -> None:
+    if value.shape != shape:
+        raise ValueError(
+            f"the initializer of {path} must return the shape {shape}, got "
+            f"{value.shape}: make values of the shape that it is called with"
+        )
+    if trainable and not value.dtype.is_floating:
+        raise TypeError(
+            f"the initializer of {path} must return floating values, got "
+            f"{value.dtype.name}: an optimizer can't change others, so cast them"
+        )
+
+
+def takes_training(function: Any) -> bool:
+    """Tells whether a function or a layer, Keras's too, has an argument `training`."""
+    try:
+        signature = inspect.signature(getattr(function, "call", function))
+    except (TypeError, ValueError):
+        return False  # A builtin that tells no signature.
+    return "training" in signature.parameters
+
+
+def find_layers(members: Iterable[Any]) -> list[Layer]:
+    """Returns the layers among these and in the Sequentials among these, each once."""
+    found: list[Layer] = []
+    for member in members:
+        inner = getattr(member, "layers", ())
+        if isinstance(member, Layer):
+            found.append(member)
+        elif isinstance(inner, Sequence):
+            found += find_layers(inner)
+    return list(dict.fromkeys(found))
+
+
+def set_names(layers: Sequence[Layer]) -> None:
+    """Names layers without a name `<kind>_<i>`, the i-th of its kind among these.
+
+    A name that an inner Sequential gave is changed where an earlier layer has it too,
+    unless variables were made under it.
+
+    Raises:
+        ValueError: two layers were given the same name.
+    """
+    taken = {layer._label for layer in layers}
+    seen: set[str] = set()
+    counts: dict[str, int] = {}
+    for layer in layers:
+        kind = layer.kind
+        place = counts[kind] = counts.get(kind, -1) + 1
+        if layer._label in seen and not layer._is_placed:
+            raise ValueError(
+                f"layers must have names of their own, got two called {layer._label!r}:"
+                " give one of them another name"
+            )
+        clash = layer._label in seen and not layer.variables
+        if layer._label is None or clash:
+            names = (f"{kind}_{i}" for i in itertools.count(place))
+            layer._set_label(next(name for name in names if name not in taken))
+            layer._is_placed = True
+        taken.add(layer.name)
+        seen.add(layer.name)

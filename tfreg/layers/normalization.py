@@ -1,0 +1,115 @@
+"""Batch normalization whose statistics are those of the global batch.
+
+    norm = tfreg.layers.normalization.BatchNorm()
+    y = norm(x, training=True)  # on N replicas as on one device
+
+The trap: a replica that normalizes by its own few examples, so that N replicas are no
+longer one device.
+"""
+
+import functools
+
+import tensorflow as tf
+
+from tfreg.layers import base, initializers
+
+Regularizer = base.Regularizer
+
+
+class BatchNorm(base.Layer):
+    """Normalizes each channel by the batch in training, by moving averages otherwise.
+
+    Args:
+        momentum: share of the old moving average that each step keeps.
+        epsilon: added to the variance.
+        synchronized: whether replicas normalize by the global batch; otherwise each by
+            its own examples, and the first replica's moving averages are kept.
+        gamma_regularizer: callable, scale `[channels]` -> scalar.
+        beta_regularizer: callable, offset `[channels]` -> scalar.
+        name: first part of the variables' names.
+
+    Raises:
+        ValueError: `momentum` or `epsilon` is out of range.
+
+    Source: Ioffe and Szegedy 2015; `keras.layers.BatchNormalization`, whose
+        `synchronized` is False by default.
+    """
+
+    parameters = {"gamma": "gamma", "beta": "beta"}
+    has_activity = False
+    gamma_regularizer = base.regularizer_property("gamma")
+    beta_regularizer = base.regularizer_property("beta")
+
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        synchronized: bool = True,
+        gamma_regularizer: Regularizer | None = None,
+        beta_regularizer: Regularizer | None = None,
+        name: str | None = None,
+    ) -> None:
+        regularizers = {"gamma": gamma_regularizer, "beta": beta_regularizer}
+        super().__init__(name, regularizers=regularizers)
+        self.momentum = base.check_share("momentum", momentum)
+        self.epsilon = base.check_share("epsilon", epsilon)
+        # Read by the step: a sum over replicas can't be compiled by XLA.
+        self.sums_over_replicas = synchronized
+
+    def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns the normalized inputs `[batch, ..., channels]`."""
+        inputs = self.check_inputs(inputs, min_rank=2)
+        shape = [inputs.shape[-1]]
+        zeros, ones = initializers.zeros, initializers.ones
+        gamma = self.get_variable("gamma", shape, ones)
+        beta = self.get_variable("beta", shape, zeros)
+        moving_mean = self.get_variable("moving_mean", shape, zeros, trainable=False)
+        moving_variance = self.get_variable(
+            "moving_variance", shape, ones, trainable=False
+        )
+        mean, variance = tf.identity(moving_mean), tf.identity(moving_variance)
+        # Moments of half a precision would lose small variances.
+        wide = tf.cast(inputs, gamma.dtype)
+        if training:
+            old = mean, variance
+            mean, variance = self._compute_moments(wide, mean, variance)
+            for moving, before, now in zip(
+                (moving_mean, moving_variance), old, (mean, variance), strict=True
+            ):
+                # By the handle: every replica moves its own copy, all alike.
+                tf.raw_ops.AssignSubVariableOp(
+                    resource=moving.handle, value=(1 - self.momentum) * (before - now)
+                )
+        outputs = tf.nn.batch_normalization(
+            wide, mean, variance, beta, gamma, self.epsilon
+        )
+        return tf.cast(outputs, inputs.dtype)
+
+    def _compute_moments(
+        self, inputs: tf.Tensor, old_mean: tf.Tensor, old_variance: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns mean and variance of each channel, of all replicas' examples.
+
+        Of no example they are the old ones, so that the moving averages stay.
+        """
+        old = tf.stop_gradient(old_mean), tf.stop_gradient(old_variance)
+        found = tf.nn.moments(inputs, list(range(inputs.shape.rank - 1)))
+        is_any = tf.size(inputs) > 0
+        mean, variance = map(functools.partial(tf.where, is_any), found, old)
+        context = tf.distribute.get_replica_context()
+        alone = context is None or context.num_replicas_in_sync == 1
+        if alone or not self.sums_over_replicas:
+            return mean, variance
+        # A row for each replica: sums of squares about 0 would cancel.
+        count = tf.cast(tf.size(inputs) / tf.size(mean), mean.dtype)
+        mine = tf.concat([[count], mean, variance], 0)
+        replica, depth = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        rows = tf.one_hot(replica, depth, dtype=mean.dtype)[:, tf.newaxis] * mine
+        rows = context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+        counts, means, variances = tf.split(rows, [1, mean.shape[0], mean.shape[0]], 1)
+        total = tf.reduce_sum(counts)
+        shares = tf.math.divide_no_nan(counts, total)
+        mean = tf.reduce_sum(shares * means, 0)
+        variance = tf.reduce_sum(shares * (variances + (means - mean) ** 2), 0)
+        found = mean, variance
+        return tuple(map(functools.partial(tf.where, total > 0), found, old))

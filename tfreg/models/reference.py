@@ -1,0 +1,137 @@
+"""Two small reference models.
+
+    model = tfreg.models.MLP([128, 10], kernel_regularizer=tfreg.l2_regularizer(1e-4))
+    logits = model(pictures)  # [batch, 10]
+
+For other models subclass tf.Module and call layers of `tfreg.layers`.
+"""
+
+import numbers
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfreg import layers
+from tfreg.collections import terms
+from tfreg.layers import base, core
+
+Regularizer = terms.Regularizer
+
+
+def _pool(inputs: tf.Tensor) -> tf.Tensor:
+    return tf.nn.max_pool2d(inputs, 2, 2, "VALID")
+
+
+def _read_pictures(inputs: tf.Tensor) -> tf.Tensor:
+    """Returns pictures with a channel; smaller ones leave nothing to the head."""
+    inputs = tf.convert_to_tensor(inputs)
+    shape = inputs.shape
+    if shape.rank not in (3, 4) or any(n is not None and n < 12 for n in shape[1:3]):
+        raise ValueError(
+            "inputs of a CNN must be [batch, height, width] or [batch, height, width, "
+            f"channels], of 12 x 12 pixels or more, got shape {shape}: use an MLP"
+        )
+    return inputs[..., tf.newaxis] if shape.rank == 3 else inputs
+
+
+class MLP(layers.Sequential):
+    """A multilayer perceptron: `dense_0`, `dense_1`, ..., the last one linear.
+
+    Args:
+        widths: units of each layer, the last one the number of outputs.
+        activation: of every layer but the last; None: linear.
+        dropout: share of each hidden layer's outputs that is dropped in training.
+        kernel_regularizer, bias_regularizer, activity_regularizer: of every layer.
+        seed: what the initial weights come from.
+
+    Raises:
+        ValueError: no widths, one that isn't positive, or `dropout` is out of range.
+        TypeError: `widths` is a number, or a function isn't callable.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activation: core.Activation | None = tf.nn.relu,
+        dropout: float = 0.0,
+        kernel_regularizer: Regularizer | None = None,
+        bias_regularizer: Regularizer | None = None,
+        activity_regularizer: Regularizer | None = None,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(widths, numbers.Number | str):
+            raise TypeError(
+                f"widths must be several ints, got {widths!r}: write for example [10]"
+            )
+        if not len(widths):
+            raise ValueError("widths must not be empty, got []: write [128, 10]")
+        dropout = base.check_share("dropout", dropout)
+        members: list[base.Layer] = [layers.Flatten()]
+        for i, units in enumerate(widths):
+            last = i == len(widths) - 1
+            dense = layers.Dense(
+                units,
+                None if last else activation,
+                kernel_regularizer=kernel_regularizer,
+                bias_regularizer=bias_regularizer,
+                activity_regularizer=activity_regularizer,
+                seed=seed,
+            )
+            members.append(dense)
+            if dropout and not last:
+                members.append(layers.Dropout(dropout))
+        super().__init__(members)
+
+
+class CNN(layers.Sequential):
+    """A network of LeNet-5's size: two convolutions with pooling, three Dense layers.
+
+    Args:
+        num_outputs: units of the last layer.
+        activation: of every layer but the last; None: linear.
+        dropout: share of the first two Dense layers' outputs that is dropped.
+        kernel_regularizer, bias_regularizer, activity_regularizer: of every layer.
+        seed: what the initial weights come from.
+
+    Raises:
+        ValueError: `num_outputs` isn't positive, or `dropout` is out of range.
+        TypeError: a function isn't callable.
+
+    Source: LeCun et al. 1998, with max pooling and any activation.
+    """
+
+    def __init__(
+        self,
+        num_outputs: int,
+        activation: core.Activation | None = tf.nn.relu,
+        dropout: float = 0.0,
+        kernel_regularizer: Regularizer | None = None,
+        bias_regularizer: Regularizer | None = None,
+        activity_regularizer: Regularizer | None = None,
+        seed: int = 0,
+    ) -> None:
+        base.check_int("num_outputs", num_outputs)
+        convolutions = [
+            layers.Conv2D(
+                filters,
+                5,
+                padding=padding,
+                activation=activation,
+                kernel_regularizer=kernel_regularizer,
+                bias_regularizer=bias_regularizer,
+                activity_regularizer=activity_regularizer,
+                seed=seed,
+            )
+            for filters, padding in ((6, "SAME"), (16, "VALID"))
+        ]
+        head = MLP(
+            [120, 84, num_outputs],
+            activation,
+            dropout,
+            kernel_regularizer,
+            bias_regularizer,
+            activity_regularizer,
+            seed,
+        )
+        first, second = convolutions
+        super().__init__([_read_pictures, first, _pool, second, _pool, *head.layers])

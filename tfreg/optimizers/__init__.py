@@ -1,0 +1,28 @@
+"""Optimizers with fused updates, schedules and sums over replicas.
+
+For whoever writes a step: `adam(1e-3).apply(gradients, variables)`.
+"""
+
+from tfreg.optimizers.gradients import sum_over_replicas
+from tfreg.optimizers.kernels import (
+    NAMES,
+    Optimizer,
+    adagrad,
+    adam,
+    adamw,
+    momentum,
+    rmsprop,
+    sgd,
+)
+
+__all__ = [
+    "NAMES",
+    "Optimizer",
+    "adagrad",
+    "adam",
+    "adamw",
+    "momentum",
+    "rmsprop",
+    "sgd",
+    "sum_over_replicas",
+]

@@ -1,0 +1,329 @@
+"""Gradient descent on TensorFlow's own fused kernels: eagerly, in graphs and in XLA.
+
+    optimizer = optimizers.adam(schedules.cosine(1e-3, num_steps=9_000))
+    optimizer.build(model.trainable_variables)
+    optimizer.apply(gradients, model.trainable_variables)  # in a tf.function or out
+
+The trap: a learning rate or a step held as a Python number is frozen at tracing. Here
+the step is a variable and a schedule a function of it, so neither freezes nor retraces.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from tfreg.collections import scopes
+from tfreg.optimizers import gradients as sums
+from tfreg.optimizers import schedules
+
+LearningRate: TypeAlias = float | tf.Variable | schedules.Schedule
+
+NAMES = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
+_RATE = "> 0, a tf.Variable or a schedule"
+
+
+class Optimizer(tf.Module):
+    """Updates a list of variables by a kernel of TensorFlow's, and counts the updates.
+
+    Args:
+        kernel: raw op with its hyperparameters bound; takes var, lr, grad and slots.
+        slots: names of the kernel's slots -> the values they start from.
+        learning_rate: finite float > 0, a floating scalar variable, or a schedule:
+            int64 scalar, the updates applied before -> float32 scalar.
+        correct: (learning rate, updates applied before) -> the kernel's lr.
+        weight_decay: finite float >= 0; `w -= learning_rate * weight_decay * w` first.
+
+    Attributes:
+        step: int64 scalar variable, the number of updates applied.
+        slots: slot's name -> its variables, in the order of those built.
+
+    Raises: ValueError: an argument is not what it must be.
+    """
+
+    def __init__(
+        self,
+        kernel: Callable[..., object],
+        slots: Mapping[str, float],
+        learning_rate: LearningRate,
+        correct: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(learning_rate, tf.Variable) and not callable(learning_rate):
+            learning_rate = schedules.check_float("learning_rate", learning_rate, _RATE)
+        self._learning_rate = learning_rate
+        self._kernel, self._correct = kernel, correct
+        self._weight_decay = schedules.check_float(
+            "weight_decay", weight_decay, schedules.NONNEGATIVE
+        )
+        self._start_values = tuple(slots.items())
+        self._built: tuple = ()
+        self.slots: dict[str, list[tf.Variable]] = {slot: [] for slot in slots}
+        aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        zero = tf.zeros([], tf.int64)
+        self.step = tf.Variable(zero, False, name="step", aggregation=aggregation)
+
+    def learning_rate(self) -> tf.Tensor:
+        """Returns the learning rate of the update to come, a float32 scalar."""
+        rate = self._learning_rate
+        rate = rate(self.step.read_value()) if callable(rate) else rate
+        return tf.cast(rate, tf.float32)
+
+    @scopes.do_not_convert
+    def build(self, variables: Sequence[tf.Variable]) -> None:
+        """Makes the slots of `variables`; does nothing where they are made.
+
+        Args:
+            variables: float32 or float64 variables, each once.
+
+        Raises:
+            TypeError: one is no tf.Variable, or of another dtype.
+            ValueError: the list names one twice, or differs from the list built before.
+        """
+        refs = _check_variables(variables, self._built)
+        if self._built:
+            return
+        with tf.init_scope():
+            for slot, value in self._start_values:
+                # Extended, not replaced: a restore that came before waits on the list.
+                self.slots[slot].extend([_make_slot(w, slot, value) for w in variables])
+        self._built = refs
+
+    def apply(
+        self,
+        gradients: Sequence[tf.Tensor | tf.IndexedSlices | None],
+        variables: Sequence[tf.Variable],
+        summed: bool = False,
+    ) -> None:
+        """Updates `variables` once and adds one to `step`; builds where nobody has.
+
+        In `strategy.run` the gradients of all replicas are added up first.
+
+        Args:
+            gradients: one per variable, of its shape and dtype; IndexedSlices are made
+                dense; where None, the variable and its slots stay as they are.
+            variables: as for `build`; mirrored ones only inside `strategy.run`, with an
+                optimizer that was made in the same `strategy.scope()`.
+            summed: the gradients are the sums over all replicas already.
+
+        Raises:
+            TypeError: as `build`.
+            ValueError: as `build`; the lists differ in length; every gradient is None.
+            RuntimeError: mirrored variables, not as above.
+        """
+        num_none = sum(gradient is None for gradient in gradients)
+        if len(gradients) != len(variables) or num_none == len(gradients):
+            raise ValueError(
+                f"gradients must be {len(variables)} and not all None, got "
+                f"{len(gradients)}, None {num_none} times: pass what the tape returned"
+            )
+        self.build(variables)
+        _check_context([*variables, self.step])
+        if not summed:
+            gradients = sums.sum_over_replicas(gradients)
+        rate = lr = self.learning_rate()
+        if self._correct is not None:
+            lr = self._correct(rate, self.step.read_value())
+        for i, (gradient, w) in enumerate(zip(gradients, variables, strict=True)):
+            if gradient is None:
+                continue
+            if self._weight_decay:
+                decay = tf.cast(rate * self._weight_decay, w.dtype) * w.read_value()
+                tf.raw_ops.AssignSubVariableOp(resource=w.handle, value=decay)
+            dense = tf.convert_to_tensor(gradient, w.dtype)
+            slots = {slot: made[i].handle for slot, made in self.slots.items()}
+            self._kernel(var=w.handle, lr=tf.cast(lr, w.dtype), grad=dense, **slots)
+        # By the handle: a compiled replica cannot aggregate, and each counts its own.
+        one = tf.ones([], tf.int64)
+        tf.raw_ops.AssignAddVariableOp(resource=self.step.handle, value=one)
+
+
+def sgd(learning_rate: LearningRate) -> Optimizer:
+    """Returns gradient descent: `w -= learning_rate * g`.
+
+    Args:
+        learning_rate: as for `Optimizer`, in weight per gradient.
+
+    Raises: ValueError: `learning_rate` is not what it must be.
+    Source: `tf.compat.v1.train.GradientDescentOptimizer`.
+    """
+
+    def kernel(var, lr, grad):
+        tf.raw_ops.ResourceApplyGradientDescent(var=var, alpha=lr, delta=grad)
+
+    return Optimizer(kernel, {}, learning_rate)
+
+
+def momentum(
+    learning_rate: LearningRate, momentum: float = 0.9, nesterov: bool = False
+) -> Optimizer:
+    """Returns `accum = momentum * accum + g; w -= learning_rate * accum`.
+
+    Args:
+        learning_rate: as for `Optimizer`, in weight per gradient.
+        momentum: float >= 0 and < 1, what stays of the sum.
+        nesterov: whether to look ahead: `w -= learning_rate * (g + momentum * accum)`.
+
+    Raises: ValueError: a number is not what it must be.
+    Source: `tf.compat.v1`, torch. Keras sums rate * g: another sum if the rate changes.
+    """
+    kernel = functools.partial(
+        tf.raw_ops.ResourceApplyMomentum,
+        momentum=schedules.check_float("momentum", momentum, schedules.FRACTION),
+        use_nesterov=nesterov,
+    )
+    return Optimizer(kernel, {"accum": 0.0}, learning_rate)
+
+
+def adam(
+    learning_rate: LearningRate = 1e-3,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+) -> Optimizer:
+    """Returns Adam: `adamw` without decay, with its Args and Raises.
+
+    Source: Keras `Adam`; `tf.compat.v1.train.AdamOptimizer` with `epsilon=1e-8`.
+    """
+    return adamw(learning_rate, beta_1, beta_2, epsilon, weight_decay=0.0)
+
+
+def adamw(
+    learning_rate: LearningRate = 1e-3,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+    weight_decay: float = 4e-3,
+) -> Optimizer:
+    """Returns Adam with decoupled weight decay.
+
+    `w -= learning_rate * (c * m / (sqrt(v) + epsilon) + weight_decay * w)`, where
+    `c = sqrt(1 - beta_2 ** t) / (1 - beta_1 ** t)` at update t = 1, 2, ... torch adds
+    its epsilon to the corrected root; TensorFlow Addons decays by `weight_decay * w`.
+
+    Args:
+        learning_rate: as for `Optimizer`, in weight per update.
+        beta_1, beta_2: floats >= 0 and < 1, what stays of the means m and v.
+        epsilon: finite float > 0, in units of the gradient.
+        weight_decay: finite float >= 0, per unit of learning rate; 0.0 is none.
+
+    Raises: ValueError: an argument is not what it must be.
+    Source: Keras `AdamW`, `torch.optim.AdamW`.
+    """
+    beta_1 = schedules.check_float("beta_1", beta_1, schedules.FRACTION)
+    beta_2 = schedules.check_float("beta_2", beta_2, schedules.FRACTION)
+    epsilon = schedules.check_float("epsilon", epsilon, schedules.POSITIVE)
+    fused = functools.partial(
+        tf.raw_ops.ResourceApplyAdam, beta1=beta_1, beta2=beta_2, epsilon=epsilon
+    )
+    log_1, log_2 = (math.log(beta) if beta else -math.inf for beta in (beta_1, beta_2))
+
+    def correct(rate, step):
+        t = tf.cast(step + 1, tf.float32)
+        # expm1, as 1 - 0.999 ** t in float32 has four digits.
+        return -rate * tf.sqrt(-tf.math.expm1(t * log_2)) / tf.math.expm1(t * log_1)
+
+    def kernel(var, m, v, lr, grad):
+        zero = tf.zeros_like(lr)  # The powers of beta are in lr.
+        fused(var=var, m=m, v=v, beta1_power=zero, beta2_power=zero, lr=lr, grad=grad)
+
+    return Optimizer(kernel, {"m": 0.0, "v": 0.0}, learning_rate, correct, weight_decay)
+
+
+def rmsprop(
+    learning_rate: LearningRate = 1e-3,
+    rho: float = 0.9,
+    momentum: float = 0.0,
+    epsilon: float = 1e-7,
+    initial_mean_square: float = 0.0,
+) -> Optimizer:
+    """Returns `mom = momentum * mom + learning_rate * g / sqrt(ms + epsilon)`.
+
+    Then `w -= mom`.
+
+    Args:
+        learning_rate: as for `Optimizer`, in weight per update.
+        rho, momentum: floats >= 0 and < 1, what stays of ms, the mean square, and mom.
+        epsilon: finite float > 0, in units of the squared gradient.
+        initial_mean_square: finite float >= 0, where ms starts.
+
+    Raises: ValueError: an argument is not what it must be.
+    Source: Keras; `tf.compat.v1` with `epsilon=1e-10, initial_mean_square=1.0`.
+    """
+    kernel = functools.partial(
+        tf.raw_ops.ResourceApplyRMSProp,
+        rho=schedules.check_float("rho", rho, schedules.FRACTION),
+        momentum=schedules.check_float("momentum", momentum, schedules.FRACTION),
+        epsilon=schedules.check_float("epsilon", epsilon, schedules.POSITIVE),
+    )
+    start = schedules.check_float(
+        "initial_mean_square", initial_mean_square, schedules.NONNEGATIVE
+    )
+    return Optimizer(kernel, {"ms": start, "mom": 0.0}, learning_rate)
+
+
+def adagrad(
+    learning_rate: LearningRate = 1e-3,
+    initial_accumulator_value: float = 0.1,
+    epsilon: float = 1e-7,
+) -> Optimizer:
+    """Returns `accum += g ** 2; w -= learning_rate * g / (sqrt(accum) + epsilon)`.
+
+    Args:
+        learning_rate: as for `Optimizer`, in weight per update.
+        initial_accumulator_value: finite float >= 0, where accum starts.
+        epsilon: finite float > 0, in units of the gradient; Keras has it in the root.
+
+    Raises: ValueError: an argument is not what it must be.
+    Source: `torch.optim.Adagrad`; `tf.compat.v1.train.AdagradOptimizer` has no epsilon.
+    """
+    epsilon = schedules.check_float("epsilon", epsilon, schedules.POSITIVE)
+    kernel = functools.partial(tf.raw_ops.ResourceApplyAdagradV2, epsilon=epsilon)
+    start = schedules.check_float(
+        "initial_accumulator_value", initial_accumulator_value, schedules.NONNEGATIVE
+    )
+    return Optimizer(kernel, {"accum": start}, learning_rate)
+
+
+def _check_variables(variables: Sequence[tf.Variable], built: tuple) -> tuple:
+    for w in variables:
+        if not isinstance(w, tf.Variable) or w.dtype not in (tf.float32, tf.float64):
+            raise TypeError(
+                f"variables must be float32 or float64 tf.Variables, got {w!r}: "
+                "cast where they are used; of a keras.Variable pass .value"
+            )
+    refs = tuple(w.ref() for w in variables)
+    if (built and refs != built) or len(set(refs)) < len(refs):
+        raise ValueError(
+            f"variables must be those built, {[r.deref().name for r in built]}, each "
+            f"once, got {[w.name for w in variables]}: make an optimizer for the others"
+        )
+    return refs
+
+
+@scopes.do_not_convert
+def _check_context(variables: Sequence[tf.Variable]) -> None:
+    strategies = {getattr(w, "distribute_strategy", None) for w in variables}
+    replica = tf.distribute.get_replica_context()
+    if strategies != {None} and strategies != {replica and replica.strategy}:
+        raise RuntimeError(
+            f"apply must be called in a replica of one strategy, got {strategies} and "
+            f"{replica}: make all in strategy.scope(), call apply inside strategy.run"
+        )
+
+
+def _make_slot(variable: tf.Variable, slot: str, value: float) -> tf.Variable:
+    strategy = getattr(variable, "distribute_strategy", tf.distribute.get_strategy())
+    inside = tf.distribute.has_strategy()  # A replica may not enter the scope again.
+    scope = contextlib.nullcontext() if inside else strategy.scope()
+    with scope, strategy.extended.colocate_vars_with(variable), tf.name_scope(""):
+        return tf.Variable(
+            tf.fill(variable.shape, tf.cast(value, variable.dtype)),
+            trainable=False,
+            name=f"{variable.name.split(':')[0]}/{slot}",
+            experimental_enable_variable_lifting=False,  # It would trace twice.
+        )

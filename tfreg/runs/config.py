@@ -1,0 +1,343 @@
+"""Everything that decides a run, as one frozen value.
+
+    settings = config.Config(reg="l2", scale=1e-4, epochs=3)
+    settings.to_json()  # config.from_json reads it back, equal
+
+The trap: options that are read here and there, so that a run can't be repeated.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfreg import data, optimizers, rules
+from tfreg.training import precision, strategies
+from tfreg.optimizers import schedules
+
+MODELS = ("mlp", "cnn")
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "gelu", "linear")
+DEFAULT_SCALE = 1e-4
+
+_MAX_LENGTH = 150
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{_MAX_LENGTH - 1}}}")
+_EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
+_PATH = re.compile(r"[^\0\ud800-\udfff]*")  # What UTF-8 has, and the system takes.
+_WORD = re.compile(r"[A-Za-z0-9_]*")
+
+
+def _field(default: Any, group: str, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"group": group, "help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is trained, on what, how, and where it is written.
+
+    Raises:
+        ValueError: a field has a value that isn't allowed; the message names it.
+    """
+
+    reg: str = _field(
+        "none",
+        "penalties",
+        "none, l1, l2, l1_l2, or rules: 'l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'",
+    )
+    scale: float | None = _field(
+        None,
+        "penalties",
+        f"scale of --reg, contrib's convention: Keras's L2 doubled [{DEFAULT_SCALE:g}]",
+    )
+    reg_on: tuple[str, ...] = _field(
+        ("kernel",), "penalties", "what --reg penalizes: kernel, bias, activity"
+    )
+    dataset: str = _field("mnist5k", "data", ", ".join(data.NAMES))
+    data_dir: str | None = _field(
+        None, "data", "folder of the IDX files, or the .npz file"
+    )
+    train_examples: int | None = _field(
+        None, "data", "train on so many, drawn by the seed [all]"
+    )
+    model: str = _field("mlp", "model", ", ".join(MODELS))
+    hidden: tuple[int, ...] = _field(
+        (128,), "model", "widths of the mlp's hidden layers"
+    )
+    activation: str = _field("relu", "model", ", ".join(ACTIVATIONS))
+    dropout: float = _field(0.0, "model", "share of hidden outputs that is dropped")
+    optimizer: str = _field("adam", "training", ", ".join(optimizers.NAMES))
+    learning_rate: float = _field(1e-3, "training", "of the schedule's peak")
+    schedule: str = _field("constant", "training", ", ".join(schedules.NAMES))
+    warmup_steps: int = _field(0, "training", "steps of linear warm-up")
+    clip_norm: float | None = _field(
+        None, "training", "largest global norm of the gradient [no clipping]"
+    )
+    batch_size: int = _field(32, "training", "examples a step, of all replicas")
+    accumulate: int = _field(1, "training", "microbatches that a batch is cut into")
+    precision: str = _field("float32", "training", ", ".join(precision.DTYPES))
+    epochs: int = _field(10, "training", "passes over the training set")
+    seed: int = _field(0, "training", "of weights, order and dropout, 0 to 2**31 - 1")
+    strategy: str = _field("auto", "devices", ", ".join(strategies.NAMES))
+    logical_devices: int = _field(
+        0, "devices", "split the CPU into so many, to try replicas [as it is]"
+    )
+    patience: int | None = _field(
+        None,
+        "training",
+        "epochs without a better validation loss to stop after, with the best weights "
+        "[never]",
+    )
+    checkpoint_every: str = _field(
+        "30s", "output", "steps, or seconds with an s, between checkpoints"
+    )
+    keep_checkpoints: int = _field(2, "output", "how many checkpoints stay, 2 or more")
+    logdir: str = _field("runs", "output", "where the run's directory is made")
+    run_name: str | None = _field(
+        None, "output", "the run's directory in --logdir [says what is run]"
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _convert(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        self._check_numbers()
+        self._check_choices()
+        if self.run_name is not None and not _NAME.fullmatch(self.run_name):
+            raise ValueError(
+                "run_name must be up to 150 letters, digits and . _ = + -, and start "
+                f"with a letter or digit, got {self.run_name!r}: choose another name"
+            )
+        if not _PATH.fullmatch(self.logdir):
+            raise ValueError(
+                f"logdir must be UTF-8, got {self.logdir!r}: choose another directory"
+            )
+        self.get_rules()
+
+    def _check_choices(self) -> None:
+        choices = {
+            "dataset": data.NAMES,
+            "model": MODELS,
+            "activation": ACTIVATIONS,
+            "optimizer": optimizers.NAMES,
+            "schedule": schedules.NAMES,
+            "precision": tuple(precision.DTYPES),
+            "strategy": strategies.NAMES,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got "
+                    f"{getattr(self, name)!r}: choose one of them"
+                )
+        reg_on = set(self.reg_on)
+        if not reg_on or reg_on - set(rules.TARGETS) or len(reg_on) < len(self.reg_on):
+            raise ValueError(
+                f"reg_on must be one or more of {', '.join(rules.TARGETS)}, each once, "
+                f"got {self.reg_on!r}: write reg=none for no penalty"
+            )
+
+    def _check_numbers(self) -> None:
+        finite = math.isfinite
+        checks: list[tuple[str, bool, str]] = [
+            ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
+            (
+                "learning_rate",
+                finite(self.learning_rate) and self.learning_rate > 0,
+                "a finite float > 0",
+            ),
+            (
+                "clip_norm",
+                self.clip_norm is None or finite(self.clip_norm) and self.clip_norm > 0,
+                "a finite float > 0",
+            ),
+            (
+                "train_examples",
+                self.train_examples is None or self.train_examples >= 1,
+                "an int >= 1",
+            ),
+            ("warmup_steps", self.warmup_steps >= 0, "an int >= 0"),
+            ("batch_size", self.batch_size >= 1, "an int >= 1"),
+            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 to batch_size"),
+            ("logical_devices", 0 <= self.logical_devices <= 64, "an int from 0 to 64"),
+            ("epochs", self.epochs >= 1, "an int >= 1"),
+            ("seed", 0 <= self.seed < 2**31, "an int from 0 to 2147483647"),
+            ("patience", self.patience is None or self.patience >= 1, "an int >= 1"),
+            (
+                "checkpoint_every",
+                _EVERY.fullmatch(self.checkpoint_every) is not None,
+                "steps such as 1000, or seconds such as 30s",
+            ),
+            ("keep_checkpoints", self.keep_checkpoints >= 2, "an int >= 2"),
+            ("hidden", all(units >= 1 for units in self.hidden), "widths >= 1"),
+        ]
+        for name, allowed, text in checks:
+            if not allowed:
+                raise ValueError(
+                    f"{name} must be {text}, got {getattr(self, name)!r}: "
+                    "choose another value"
+                )
+
+    def get_rules(self) -> tuple[rules.Rule, ...]:
+        """Returns the penalties as rules, none for `reg="none"`.
+
+        Raises:
+            ValueError: reg, scale or reg_on aren't allowed, or contradict each other.
+        """
+        if "@" in self.reg or "(" in self.reg:
+            if self.scale is not None:
+                raise ValueError(
+                    f"scale must stand in the rules, got {self.scale!r} beside "
+                    f"{self.reg!r}: leave scale out"
+                )
+            if self.reg_on != ("kernel",):
+                raise ValueError(
+                    f"reg_on must stand in the rules, got {self.reg_on!r} beside "
+                    f"{self.reg!r}: leave reg_on out, or write its default, kernel"
+                )
+            return rules.parse(self.reg)
+        scale = DEFAULT_SCALE if self.scale is None else self.scale
+        if not (math.isfinite(scale) and scale >= 0):
+            raise ValueError(
+                f"scale must be a finite float >= 0, got {scale!r}: "
+                "write 0.0 for no penalty"
+            )
+        if self.reg not in ("none", *rules.FACTORIES):
+            raise ValueError(
+                f"reg must be none, {', '.join(rules.FACTORIES)} or rules such as "
+                f"l2(1e-4)@kernel, got {self.reg!r}: choose one of them"
+            )
+        name = "l2" if self.reg == "none" else self.reg
+        made = rules.make_rules(name, scale, self.reg_on)
+        return () if self.reg == "none" else made
+
+    def take_examples(self, dataset: data.Dataset) -> data.Dataset:
+        """Returns the data with the `train_examples` that this run draws.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        count, train = self.train_examples, dataset.train
+        if count is None:
+            return dataset
+        if count > len(train):
+            raise ValueError(
+                f"train_examples must be at most the {len(train)} of {dataset.name}, "
+                f"got {count}: choose fewer"
+            )
+        # By the order of an epoch that no run comes to.
+        rows = np.sort(data.permute(len(train), self.seed, 2**64 - 1)[:count])
+        part = data.Split(train.x[rows], train.y[rows])
+        return dataclasses.replace(dataset, train=part)
+
+    def get_run_name(self) -> str:
+        """Returns the name of the run's directory: `run_name`, or what is run.
+
+        Two configs have the same name only if they run the same. Where the name alone
+        doesn't tell them apart, a hash of all that is run stands at its end.
+        """
+        if self.run_name is not None:
+            return self.run_name
+        told = ("reg", "scale", "reg_on", "dataset", "data_dir", "model", "hidden")
+        hidden = "x".join(map(str, self.hidden)) if self.model == "mlp" else ""
+        found = self.get_rules()
+        parts = [self.dataset, self.model + hidden, "+".join(map(str, found)) or "none"]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            skipped = (
+                field.name in (*told, "seed") or field.metadata["group"] == "output"
+            )
+            if value != field.default and not skipped:
+                parts.append(f"{field.name}={value}")
+        parts.append(f"seed{self.seed}")
+        name = re.sub(r"[^A-Za-z0-9._=+-]+", "_", "-".join(parts))
+        is_plain = all(_WORD.fullmatch(rule.pattern or "") for rule in found)
+        if is_plain and self.data_dir is None and len(name) <= _MAX_LENGTH:
+            return name
+        digest = hashlib.sha256(repr((parts, self.data_dir)).encode()).hexdigest()[:8]
+        return f"{name[: _MAX_LENGTH - 9]}-{digest}"
+
+    def get_differences(self, other: "Config") -> list[str]:
+        """Returns what makes `other` another run; epochs and output don't."""
+        names = [f.name for f in dataclasses.fields(self) if _decides(f)]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return [f"{name} {a!r}, not {b!r}" for name, (a, b) in pairs.items() if a != b]
+
+    def get_hash(self) -> str:
+        """Returns the sha256 of all that decides a run's numbers, but for epochs."""
+        decisive = [f.name for f in dataclasses.fields(self) if _decides(f)]
+        text = repr([(name, getattr(self, name)) for name in decisive])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Returns all fields as JSON, which `from_json` reads back."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def _decides(field: dataclasses.Field) -> bool:
+    return field.name != "epochs" and field.metadata["group"] != "output"
+
+
+def _convert(field: dataclasses.Field, value: Any) -> Any:
+    """Returns a list as a tuple, and an int for a float as one.
+
+    Raises:
+        ValueError: the value, read from JSON say, isn't of its field's type.
+    """
+    kinds = get_types(field)
+    if float in kinds and type(value) is int:
+        # Beyond the largest float it is as good as infinity, which is refused.
+        value = float(value) if abs(value) < 1e300 else math.inf
+    if typing.get_origin(kinds[0]) is tuple:
+        member = typing.get_args(kinds[0])[0]
+        value = tuple(value) if isinstance(value, list) else value
+        good = isinstance(value, tuple) and all(type(v) is member for v in value)
+        wanted = f"several {member.__name__}"
+    else:
+        good = type(value) in kinds
+        wanted = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+    if not good:
+        raise ValueError(
+            f"{field.name} must be {wanted}, got {value!r}: change its type"
+        )
+    return value
+
+
+def get_types(field: dataclasses.Field) -> tuple[Any, ...]:
+    """Returns the types that a field of Config may have."""
+    if isinstance(field.type, types.UnionType):
+        return typing.get_args(field.type)
+    return (field.type,)
+
+
+def from_json(text: str) -> Config:
+    """Returns the Config that `Config.to_json` wrote.
+
+    Raises:
+        ValueError: no JSON object, an unknown field, or a value that isn't allowed.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also an int of 5,000 digits
+        raise ValueError(
+            f"a config must be JSON, got {text[:40]!r} ({error}): "
+            "pass the config.json of a run"
+        ) from None
+    if not isinstance(fields, Mapping):
+        raise ValueError(
+            f"a config must be a JSON object, got {text[:40]!r}: "
+            "pass the config.json of a run"
+        )
+    known = [field.name for field in dataclasses.fields(Config)]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise ValueError(
+            f"a config must have only the fields {', '.join(known)}, got "
+            f"{', '.join(unknown)}: remove what is unknown"
+        )
+    return Config(**fields)

@@ -1,0 +1,241 @@
+"""What a run shows on the terminal: its variables, its progress, its result.
+
+    console.show_variables(model, terms)
+    with console.Progress(num_epochs=10, steps_per_epoch=125) as progress:
+        progress.update(epoch, report, speed)
+
+Where the output is no terminal, a plain line an epoch takes the bar's place.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.live
+import rich.progress
+import rich.table
+import rich.text
+import tensorflow as tf
+
+from tfreg.layers import base
+from tfreg.collections import terms
+
+
+class _Console(rich.console.Console):
+    def on_broken_pipe(self) -> None:
+        raise  # The BrokenPipeError; rich would end the process with 1.
+
+
+def show_variables(model: tf.Module, found: Sequence[terms.Term]) -> None:
+    """Prints name, shape and count of every variable, and what penalizes it."""
+    table = rich.table.Table(box=rich.box.SIMPLE, pad_edge=False)
+    for column in ("variable", "shape", "count", "penalized by"):
+        justify: Any = "right" if column == "count" else "left"
+        table.add_column(column, justify=justify, overflow="fold")
+    for variable in model.variables:
+        by = [t.regularizer for t in found if any(v is variable for v in t.variables)]
+        kind = "" if variable.trainable else "(not trained)"
+        table.add_row(
+            variable.name.split(":")[0],
+            "x".join(map(str, variable.shape)) or "scalar",
+            f"{variable.shape.num_elements():,}",
+            " + ".join(map(repr, by)) or kind,
+        )
+    for layer in model.submodules:
+        if isinstance(layer, base.Layer):
+            for regularizer in layer.get_regularizers("activity"):
+                row = (f"{layer.name}/activity", "outputs", "", f"{regularizer!r}")
+                table.add_row(*row)
+    count = sum(v.shape.num_elements() for v in model.trainable_variables)
+    table.add_section()
+    table.add_row("trainable", "", f"{count:,}", "")
+    _Console().print(table, markup=False)
+
+
+def format_report(report: Mapping[str, float]) -> str:
+    """Returns the losses, and the accuracy where there is one, in a line."""
+    text = f"loss {report['loss/data']:.4f} + {report['loss/regularization']:.4f}"
+    if "accuracy" in report:
+        text += f"  accuracy {report['accuracy']:.4f}"
+    return text
+
+
+class Progress:
+    """A bar over the losses and accuracies so far, or a line an epoch.
+
+    Args:
+        num_epochs: of the run.
+        steps_per_epoch: steps of each.
+    """
+
+    def __init__(self, num_epochs: int, steps_per_epoch: int) -> None:
+        self.num_epochs = num_epochs
+        self.steps_per_epoch = steps_per_epoch
+        self._console = _Console()
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=30),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[speed]}"),
+            console=self._console,
+        )
+        total = num_epochs * steps_per_epoch
+        first = self._format_epoch(0)
+        self._task = self._bar.add_task(first, total=total, speed="compiling")
+        self._lines = {"train": "", "validation": ""}
+        self._live = rich.live.Live(
+            get_renderable=self._render, console=self._console, refresh_per_second=10
+        )
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+
+    def _render(self) -> rich.console.Group:
+        lines = [f"{name:10}  {text}" for name, text in self._lines.items() if text]
+        texts = [rich.text.Text(t, no_wrap=True, overflow="ellipsis") for t in lines]
+        return rich.console.Group(self._bar, *texts)
+
+    def _format_epoch(self, epoch: int) -> str:
+        width = len(str(self.num_epochs))
+        return f"epoch {epoch + 1:{width}}/{self.num_epochs}"
+
+    def update(
+        self, epoch: int, report: Mapping[str, float], speed: float | None
+    ) -> None:
+        """Moves the bar.
+
+        Args:
+            epoch: counted from 0.
+            report: of the epoch so far.
+            speed: steps a second; None for an epoch that compiles.
+        """
+        self._lines["train"] = format_report(report)
+        self._bar.update(
+            self._task,
+            completed=epoch * self.steps_per_epoch + int(report["steps"]),
+            description=self._format_epoch(epoch),
+            speed=f"{speed:,.0f} steps/s" if speed else "",
+        )
+
+    def end_epoch(
+        self,
+        epoch: int,
+        train: Mapping[str, float],
+        validation: Mapping[str, float],
+        speed: float | None,
+    ) -> None:
+        """Shows the validation's figures; prints the line where there is no bar."""
+        self.update(epoch, train, speed)
+        self._lines["validation"] = format_report(validation)
+        if not self._console.is_terminal:
+            task = self._bar.tasks[self._task]
+            figures = "  ".join(f"{name} {text}" for name, text in self._lines.items())
+            line = f"{task.description}  {figures}  {task.fields['speed']}"
+            print(line.rstrip(), flush=True)
+
+
+class SweepProgress:
+    """A bar over all runs with the time that is left, or a line for each run.
+
+    Args:
+        num_runs: of the sweep.
+        num_done: those that are finished already.
+    """
+
+    def __init__(self, num_runs: int, num_done: int) -> None:
+        self._num_runs, self._num_done = num_runs, num_done
+        self._began, self._share, self._trained = time.monotonic(), 0.0, 0.0
+        self._lock = threading.Lock()
+        self._console = _Console()
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.fields[done]}", justify="right"),
+            rich.progress.BarColumn(bar_width=30),
+            rich.progress.TextColumn("{task.fields[left]}"),
+            rich.progress.TextColumn("{task.description}"),
+            console=self._console,
+        )
+        self._task = self._bar.add_task(
+            "compiling", total=num_runs, completed=num_done, done="", left=""
+        )
+
+    def __enter__(self) -> "SweepProgress":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def watch(self, label: str, num_epochs: int, steps_per_epoch: int) -> "RunProgress":
+        """Returns what one run reports to."""
+        return RunProgress(self, label, num_epochs * steps_per_epoch, steps_per_epoch)
+
+    def advance(self, label: str, share: float) -> None:
+        """Adds a share of a run."""
+        with self._lock:
+            self._trained += share
+            self._bar.update(
+                self._task,
+                advance=share,
+                description=label,
+                done=f"{self._num_done}/{self._num_runs} runs",
+                left=self._format_left(),
+            )
+
+    def end_run(self, line: str) -> None:
+        """Counts a run; prints the line where there is no bar."""
+        with self._lock:
+            self._num_done += 1
+            if not self._console.is_terminal:
+                width = len(str(self._num_runs))
+                count = f"{self._num_done:{width}}/{self._num_runs}"
+                print(f"{count}  {line}  {self._format_left()}", flush=True)
+
+    def _format_left(self) -> str:
+        left = self._num_runs - self._bar.tasks[self._task].completed
+        seconds = (time.monotonic() - self._began) / max(self._trained, 1e-9) * left
+        minutes, seconds = divmod(max(0, round(seconds)), 60)
+        return f"{minutes} min {seconds:2} s left"
+
+
+class RunProgress:
+    """One run's part of a SweepProgress; see `Progress` for its methods."""
+
+    def __init__(
+        self, whole: SweepProgress, label: str, num_steps: int, steps_per_epoch: int
+    ) -> None:
+        self._whole, self._label = whole, label
+        self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
+        self._done = 0.0
+        self._figures = "diverged"
+
+    def update(self, epoch: int, report: Mapping[str, float], speed: float) -> None:
+        """Moves the bar."""
+        del speed
+        done = (epoch * self._steps_per_epoch + report["steps"]) / self._num_steps
+        self._whole.advance(self._label, done - self._done)
+        self._done = done
+
+    def end_epoch(
+        self,
+        epoch: int,
+        train: Mapping[str, float],
+        validation: Mapping[str, float],
+        speed: float,
+    ) -> None:
+        """Keeps the validation's figures."""
+        del epoch, train, speed
+        self._figures = format_report(validation)
+
+    def end(self) -> None:
+        """Fills the run's part, also where the loss diverged."""
+        self._whole.advance(self._label, 1 - self._done)
+        self._whole.end_run(f"{self._label}  {self._figures}")

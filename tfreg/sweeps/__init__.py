@@ -1,0 +1,1 @@
+"""Sweeps: many runs, their statistics and a report, for whoever chooses a scale."""

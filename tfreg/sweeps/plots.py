@@ -1,0 +1,202 @@
+"""A sweep's picture: the paths of scales, or a table as points with intervals.
+
+    checkpoints.write_whole("report.png", figures.draw(plan, outcomes, ...))
+
+matplotlib is imported where it is needed: `pip install tfreg[sweep]`.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfreg.sweeps import plans, runner, selection, statistics
+
+# Okabe and Ito's colours, which everybody can tell apart; the marks differ as well.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+
+
+def draw(
+    plan: runner.Plan,
+    outcomes: Sequence[runner.Outcome],
+    rows: Sequence[selection.Row],
+    choices: Sequence[selection.Choice],
+    tests: runner.Tests,
+    score: str,
+) -> bytes:
+    """Returns a PNG: of the paths if there are any, else of all settings.
+
+    Args:
+        plan, outcomes: of the sweep.
+        rows, choices: what `comparison` says of them.
+        tests: the test set's values of some settings.
+        score: accuracy or loss.
+    """
+    import matplotlib.figure
+
+    size = (max(6.5, 3.6 * len(choices)), 5.2)
+    if not choices:
+        size = 9.5, 1.4 + 0.32 * len(rows)
+    figure = matplotlib.figure.Figure(size, dpi=150, layout="constrained")
+    figure.suptitle(_describe(plan), fontsize=10)
+    if choices:
+        _draw_paths(figure, outcomes, rows, choices, score)
+    else:
+        _draw_settings(figure, rows, tests, score)
+    for drawn in figure.axes:
+        drawn.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _draw_paths(
+    figure: Any,
+    outcomes: Sequence[runner.Outcome],
+    rows: Sequence[selection.Row],
+    choices: Sequence[selection.Choice],
+    score: str,
+) -> None:
+    """Draws losses over norms, a column for each path."""
+    axes = figure.subplots(
+        2,
+        len(choices),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        gridspec_kw={"height_ratios": (3, 2)},
+    )
+    for i, choice in enumerate(choices):
+        _draw_path(axes[:, i], outcomes, rows, choice)
+    # Where nothing is learned any more is far above.
+    bests = {choice.best for choice in choices}
+    least = max(row.loss.mean for row in rows if row.setting.name in bests)
+    axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], 2.5 * least))
+    axes[0, 0].set_ylabel("cross entropy (nats)" if score == "accuracy" else "loss")
+    axes[1, 0].set_ylabel("norm of the kernels")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+
+
+def _describe(plan: runner.Plan) -> str:
+    settings = plan.settings[0].config
+    examples = settings.train_examples
+    drawn = f", {examples:,} training examples" if examples else ""
+    return (
+        f"{settings.dataset}{drawn}, {settings.epochs} epochs; means and 95% intervals "
+        f"of n = {plan.num_seeds} seeds"
+    )
+
+
+def _errors(intervals: Sequence[statistics.Interval]) -> tuple[Any, Any]:
+    """Returns means and half widths, 0 where there is no interval."""
+    means = np.array([interval.mean for interval in intervals])
+    halves = np.array([interval.high - interval.mean for interval in intervals])
+    return means, np.nan_to_num(halves)
+
+
+def _draw_path(
+    axes: Any,
+    outcomes: Sequence[runner.Outcome],
+    rows: Sequence[selection.Row],
+    choice: selection.Choice,
+) -> None:
+    found = [row for row in rows if row.setting.path == choice.path]
+    scales = [row.setting.scale or 0.0 for row in found]
+    compute = statistics.compute_interval
+    curves = {
+        "validation": (BLUE, "o-", [row.loss for row in found]),
+        "train": (
+            ORANGE,
+            "s--",
+            [
+                compute(selection.collect(outcomes, row.setting.name, "train_loss"))
+                for row in found
+            ],
+        ),
+    }
+    top, bottom = axes
+    for label, (colour, style, intervals) in curves.items():
+        means, halves = _errors(intervals)
+        top.errorbar(
+            scales, means, halves, fmt=style, ms=4, capsize=3, color=colour, label=label
+        )
+    baseline = next(row for row in rows if row.setting.baseline is None)
+    top.axhline(baseline.loss.mean, color=GREY, ls=":", label="validation, no penalty")
+    norms, halves = _errors([row.norm for row in found])
+    bottom.errorbar(scales, norms, halves, fmt="D-", ms=4, capsize=3, color=GREEN)
+    bottom.axhline(baseline.norm.mean, color=GREY, ls=":")
+    _mark(axes, found, choice)
+    top.set_title(choice.path, fontsize=10)
+    top.set_xscale("log")
+    top.set_xlim(0.7 * min(scales), 1.4 * max(scales))
+    bottom.set_xlabel("scale (contrib's convention)")
+
+
+def _mark(axes: Any, found: Sequence[selection.Row], choice: selection.Choice) -> None:
+    """Puts a star on the best scale, and a ring around the one as good."""
+    top, bottom = axes
+    chosen = {"best": (choice.best, "k*", 9), "within 1 SE": (choice.within, "ko", 13)}
+    for label, (name, style, size) in chosen.items():
+        for row in found:
+            if row.setting.name == name:
+                mark = {
+                    "ms": size,
+                    "mfc": "none" if style == "ko" else "k",
+                    "zorder": 5,
+                }
+                top.plot(row.setting.scale, row.loss.mean, style, label=label, **mark)
+                bottom.plot(row.setting.scale, row.norm.mean, style, **mark)
+
+
+def _draw_settings(
+    figure: Any, rows: Sequence[selection.Row], tests: runner.Tests, score: str
+) -> None:
+    """Draws test scores beside what was reported, and differences to baselines."""
+    figure.supylabel("setting, Keras's scales", fontsize=9)
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(rows))
+    tested = [
+        statistics.compute_interval([t[score] for t in tests[row.setting.name]])
+        if row.setting.name in tests
+        else statistics.Interval(math.nan, math.nan, math.nan)
+        for row in rows
+    ]
+    means, halves = _errors(tested)
+    style = {"fmt": "o", "ms": 5, "capsize": 3, "color": BLUE}
+    left.errorbar(means, places, xerr=halves, label="ours", **style)
+    reported = [(x, i) for i, row in enumerate(rows) for x in row.setting.reported]
+    if reported:
+        label = "the note, one run"
+        left.plot(*zip(*reported, strict=True), "x", color=ORANGE, ms=7, label=label)
+        left.legend(frameon=False, fontsize=8)
+    left.set_yticks(
+        places, [plans.describe_keras(row.setting.config) for row in rows], fontsize=8
+    )
+    left.invert_yaxis()
+    left.set_xlabel(f"test {score}", fontsize=9)
+    _draw_differences(right, rows, style | {"color": GREEN})
+    right.set_xlabel(f"validation {score}, difference to baseline", fontsize=9)
+    for drawn in (left, right):
+        drawn.tick_params(axis="x", labelsize=8)
+
+
+def _draw_differences(
+    axes: Any, rows: Sequence[selection.Row], style: dict[str, Any]
+) -> None:
+    """Draws the paired differences to the baselines."""
+    compared = [(i, r.difference) for i, r in enumerate(rows) if r.difference]
+    means, halves = _errors([difference for _, difference in compared])
+    # Wide enough for all but the few that lie far out, which are told in numbers.
+    limit = 3 * float(np.nanmedian(np.abs(means) + halves)) or 1e-3
+    axes.axvline(0, color=GREY, ls=":")
+    for (i, _), mean, half in zip(compared, means, halves, strict=True):
+        if abs(mean) <= limit:
+            axes.errorbar([mean], [i], xerr=[half], **style)
+        else:
+            text = f"← {mean:+.4f}" if mean < 0 else f"{mean:+.4f} →"
+            side = -limit if mean < 0 else limit
+            align = "left" if mean < 0 else "right"
+            axes.text(side, i, text, va="center", ha=align, fontsize=8, color=GREEN)
+    axes.set_xlim(-limit, limit)

@@ -1,0 +1,146 @@
+"""Programs compiled once, in which the penalties' scales and the seed are data.
+
+    lanes = Lanes(configs, dataset, strategy)
+    with lanes.take(configs[3]) as lane:
+        run = lane.start(configs[3])  # as runs.build, and nothing is compiled again
+        run.loop.train(0)
+
+The trap: a graph compiled anew for every coefficient, because it is a constant in it.
+"""
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+import tensorflow as tf
+
+from tfreg import data, rules, runs
+from tfreg.collections import store
+from tfreg.runs import config
+
+_Key = tuple[str, str, str | None]  # l1 or l2, target, pattern.
+
+
+def get_program(settings: config.Config) -> config.Config:
+    """Returns what a program is compiled for: all but the penalties and the seed."""
+    return dataclasses.replace(
+        settings,
+        reg="none",
+        scale=None,
+        reg_on=("kernel",),
+        seed=settings.seed if settings.dropout else 0,  # Dropout compiles its seed in.
+        logdir="runs",
+        run_name=None,
+    )
+
+
+def _sum_scales(found: Iterable[rules.Rule]) -> dict[_Key, float]:
+    """Returns the scale of each kind of penalty; l1_l2 is two of them."""
+    scales: dict[_Key, float] = {}
+    for rule in found:
+        kinds = rule.regularizer.split("_")
+        for kind, scale in zip(kinds, rule.scales, strict=True):
+            key = kind, rule.target, rule.pattern
+            scales[key] = scales.get(key, 0.0) + scale
+    return scales
+
+
+class Lane:
+    """A model, its optimizer and a compiled loop, for one run after another.
+
+    Args:
+        settings: of all its runs; they differ in penalties and seed only.
+        dataset: all the data.
+        strategy: whose replicas train.
+
+    Raises:
+        ValueError: the model doesn't fit the data, or a rule matches nothing.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[config.Config],
+        dataset: data.Dataset,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
+        keys = [key for s in settings for key in _sum_scales(s.get_rules())]
+        self._dataset = dataset
+        with store.Store().as_default(), strategy.scope():
+            plain = dataclasses.replace(settings[0], reg="none", scale=None)
+            self._run = runs.build(plain, strategy, dataset)
+            self._scales = {key: tf.Variable(0.0, False) for key in dict.fromkeys(keys)}
+            united = [
+                rules.Rule(kind, (1.0,), target, pattern)
+                for kind, target, pattern in self._scales
+            ]
+            made = [
+                rules.FACTORIES[kind][0](scale)
+                for (kind, *_), scale in self._scales.items()
+            ]
+            rules.apply(united, self._run.model, made)
+        step = self._run.step
+        state = [*step.optimizer.variables]
+        state += step.loss_scale.variables if step.loss_scale else []
+        self._first = [(variable, variable.numpy()) for variable in state]
+
+    def start(self, settings: config.Config) -> runs.Run:
+        """Returns the run as `runs.build` would, before its first step.
+
+        The run that was started before is over then.
+        """
+        for variable, value in self._first:
+            variable.assign(value)
+        scales = _sum_scales(settings.get_rules())
+        for key, variable in self._scales.items():
+            variable.assign(scales.get(key, 0.0))
+        dataset = settings.take_examples(self._dataset)
+        with store.Store().as_default():
+            model = runs.make_model(settings, dataset)
+            model(tf.zeros([1, *dataset.train.x.shape[1:]]))
+        pairs = zip(self._run.model.variables, model.variables, strict=True)
+        for variable, initial in pairs:
+            variable.assign(initial)
+        self._run.loop.restart(dataset.train, settings.seed)
+        return dataclasses.replace(self._run, dataset=dataset)
+
+
+class Lanes:
+    """As many lanes as are used at once, of every program; each is one thread's.
+
+    Args:
+        settings: of all runs.
+        dataset: all the data.
+        strategy: whose replicas train.
+
+    Raises:
+        ValueError: as `Lane`.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[config.Config],
+        dataset: data.Dataset,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
+        self._dataset, self._strategy = dataset, strategy
+        self._settings: dict[config.Config, list[config.Config]] = {}
+        for each in settings:
+            self._settings.setdefault(get_program(each), []).append(each)
+        self._lock = threading.Lock()
+        # One of each now: what can't be built says so before a file is written.
+        self._idle = {program: [self._make(program)] for program in self._settings}
+
+    def _make(self, program: config.Config) -> Lane:
+        return Lane(self._settings[program], self._dataset, self._strategy)
+
+    @contextlib.contextmanager
+    def take(self, settings: config.Config) -> Iterator[Lane]:
+        """Lends a lane for a run with these settings."""
+        idle = self._idle[program := get_program(settings)]
+        with self._lock:
+            lane = idle.pop() if idle else self._make(program)
+        try:
+            yield lane
+        finally:
+            idle.append(lane)

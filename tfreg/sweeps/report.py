@@ -1,0 +1,278 @@
+"""What a sweep says: tables, words, choices by the validation set, pictures.
+
+    text = report.write(plan, "runs/sweep-l2", outcomes, command)  # for the terminal
+
+The trap: the test set read before the choice is made. Here the choice is made and
+written first, from outcomes that know nothing of the test set.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfreg.runs import results
+from tfreg.sweeps import plans, plots, runner, selection, statistics
+from tfreg.sweeps.selection import Choice, Row
+from tfreg.sweeps.statistics import Interval
+from tfreg.training import checkpoints
+
+ALPHA = 0.05
+
+
+def check_packages() -> None:
+    """Raises where a report can't be written.
+
+    Raises:
+        ValueError: SciPy or matplotlib isn't installed.
+    """
+    for name in ("scipy", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(
+                f"a report must find the package {name}, got none: run python -m pip "
+                "install 'tfreg[sweep]' (or -e '.[sweep]')"
+            )
+
+
+def write(
+    plan: runner.Plan,
+    directory: str | os.PathLike,
+    outcomes: Sequence[runner.Outcome],
+    command: str,
+) -> str:
+    """Writes choice.json, test.json, report.md and report.png beside the runs.
+
+    Args:
+        plan: of the sweep.
+        directory: of the sweep.
+        outcomes: of all its runs.
+        command: that made it, for the report's head.
+
+    Returns:
+        The table and the words, for a terminal.
+
+    Raises:
+        OSError: a file can't be written.
+        checkpoints.CheckpointError: a run's checkpoint is missing or damaged.
+        ValueError: no run of a path has a finite loss.
+    """
+    directory = pathlib.Path(directory)
+    rows = selection.summarize(plan, outcomes)
+    choices = selection.choose(plan, outcomes)
+    told = [dataclasses.asdict(choice) for choice in choices]
+    checkpoints.write_whole(directory / "choice.json", results.to_json(told))
+    # From here on nothing is chosen, and the test set may be read.
+    tests = runner.evaluate_test(plan, directory, _list_tested(rows, choices))
+    checkpoints.write_whole(directory / "test.json", results.to_json(tests))
+    score = selection.get_score(outcomes)
+    words, columns = _describe_differences(rows, score), _list_columns(rows, score)
+    parts = [
+        f"# {directory.name}",
+        f"`{command}`",
+        _describe_plan(plan),
+        "![The sweep's picture](report.png)",
+        f"## Validation\n\n{words}",
+        _format_markdown(columns),
+        _explain(plan, score),
+        *_format_choices(rows[0].setting.name, choices, tests, score),
+        *_format_all_tests(rows, choices, tests, score),
+    ]
+    checkpoints.write_whole(directory / "report.md", "\n\n".join(parts) + "\n")
+    picture = plots.draw(plan, outcomes, rows, choices, tests, score)
+    checkpoints.write_whole(directory / "report.png", picture)
+    names = "setting", [row.setting.name for row in rows]
+    return f"{_format_plain([names, *columns[2:6]])}\n\n{words}"
+
+
+def _list_tested(rows: Sequence[Row], choices: Sequence[Choice]) -> list[str]:
+    """Returns the settings that the test set is read for: those chosen, a baseline.
+
+    Where there is no path, nothing is chosen, and the table reproduces somebody's.
+    """
+    finite = [row.setting.name for row in rows if not math.isnan(row.loss.mean)]
+    if not choices:
+        return finite
+    chosen = [name for choice in choices for name in (choice.best, choice.within)]
+    wanted = dict.fromkeys([rows[0].setting.name, *chosen])
+    return [name for name in wanted if name in finite]
+
+
+def format_interval(interval: Interval, digits: int = 4, sign: str = "") -> str:
+    """Returns `mean ± half`, the mean alone where there is no interval."""
+    if math.isnan(interval.mean):
+        return "diverged"
+    text = f"{interval.mean:{sign}.{digits}f}"
+    if math.isnan(interval.low):
+        return text
+    return f"{text} ± {interval.high - interval.mean:.{digits}f}"
+
+
+def format_p(p: float) -> str:
+    """Returns a p-value, as smaller than a thousandth where it is."""
+    if math.isnan(p):
+        return ""
+    return "< 0.001" if p < 1e-3 else f"{p:.3f}"
+
+
+def _list_columns(rows: Sequence[Row], score: str) -> list[tuple[str, list[str]]]:
+    def show(interval: Interval | None, digits: int = 4, sign: str = "") -> str:
+        return "" if interval is None else format_interval(interval, digits, sign)
+
+    settings = [row.setting.config for row in rows]
+    columns = {
+        "Keras's": list(map(plans.describe_keras, settings)),
+        "tfreg's": list(map(plans.describe, settings)),
+        f"validation {score}": [show(row.score) for row in rows],
+        "difference": [show(row.difference, 4, "+") for row in rows],
+        "p": [format_p(row.p) for row in rows],
+        "validation loss": [show(row.loss) for row in rows],
+        "gap": [show(row.gap) for row in rows],
+        "norm": [show(row.norm, 1) for row in rows],
+        f"below {runner.SMALL:g}": [show(row.small, 3) for row in rows],
+    }
+    return list(columns.items())
+
+
+def _format_markdown(columns: Sequence[tuple[str, list[str]]]) -> str:
+    names = [name for name, _ in columns]
+    lines = [names, ["---"] * 2 + ["---:"] * (len(names) - 2)]
+    lines += map(list, zip(*(cells for _, cells in columns), strict=True))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _format_plain(columns: Sequence[tuple[str, list[str]]]) -> str:
+    widths = [max(map(len, (name, *cells))) for name, cells in columns]
+    lines = [[name for name, _ in columns]]
+    lines += map(list, zip(*(cells for _, cells in columns), strict=True))
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _describe_plan(plan: runner.Plan) -> str:
+    settings = plan.settings[0].config
+    hidden = "-".join(map(str, settings.hidden)) if settings.model == "mlp" else ""
+    model = f"{settings.model} {hidden}".strip()
+    examples = settings.train_examples
+    data = settings.dataset + (
+        f", {examples:,} training examples drawn by the seed" if examples else ""
+    )
+    return (
+        f"{data}; {model}, {settings.optimizer} at {settings.learning_rate:g}, batch "
+        f"{settings.batch_size}, {settings.epochs} epochs; {len(plan.settings)} "
+        f"settings, {plan.num_seeds} seeds each, which share initial weights and "
+        f"batches; TensorFlow {tf.__version__}."
+    )
+
+
+def _describe_differences(rows: Sequence[Row], score: str) -> str:
+    """Returns in words which settings differ from their baselines."""
+    compared = [row for row in rows if row.difference is not None]
+    if not compared or all(math.isnan(row.p) for row in compared):
+        return "One seed says nothing about noise: whether settings differ is open."
+    sign = 1 if score == "accuracy" else -1
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+    for row in compared:
+        if row.difference is None or math.isnan(row.p):
+            continue
+        better = sign * row.difference.mean > 0
+        group = ("better" if better else "worse") if row.p < ALPHA else "same"
+        groups[group].append(row.setting.name)
+    texts = {
+        "better": "Better than the baseline",
+        "worse": "Worse than the baseline",
+        "same": "Not told apart from the baseline",
+    }
+    lines = [
+        f"- {texts[group]}: {'; '.join(names)}."
+        for group, names in groups.items()
+        if names
+    ]
+    head = (
+        f"By validation {score}, paired by seed, p corrected for {len(compared)} "
+        f"comparisons (Holm), at {ALPHA:g}:"
+    )
+    return "\n".join([head, "", *lines])
+
+
+def _explain(plan: runner.Plan, score: str) -> str:
+    gap = "training minus validation" if score == "accuracy" else "validation minus"
+    gap += "" if score == "accuracy" else " training"
+    baselines = dict.fromkeys(s.baseline for s in plan.settings if s.baseline)
+    return (
+        f"± is half of a 95% t interval over {plan.num_seeds} seeds. difference: to "
+        f"the baseline ({' or '.join(baselines)}: the unregularized one of the same "
+        f"activation). gap: {score}, {gap}. norm: of all kernels together. below "
+        f"{runner.SMALL:g}: share of their weights. Keras's L2 has no half: its scale "
+        "is half of tfreg's."
+    )
+
+
+def _format_tests(tests: runner.Tests, name: str | None, metric: str) -> str:
+    if name not in tests:
+        return ""
+    values = [test[metric] for test in tests[name]]
+    return format_interval(statistics.compute_interval(values))
+
+
+def _format_choices(
+    baseline: str, choices: Sequence[Choice], tests: runner.Tests, score: str
+) -> list[str]:
+    if not choices:
+        return []
+    head = (
+        "## Choice\n\nBy validation loss: the best scale, and the largest one within "
+        "one standard error of it. The test set was read once, after that, for these "
+        "settings and the baseline."
+    )
+    chosen = {"the baseline": baseline}
+    for choice in choices:
+        chosen[f"{choice.path}, best"] = choice.best
+        if choice.within is not None:
+            chosen[f"{choice.path}, within one standard error"] = choice.within
+    columns = [
+        ("", list(chosen)),
+        ("setting", list(chosen.values())),
+        *[
+            (f"test {m}", [_format_tests(tests, name, m) for name in chosen.values()])
+            for m in dict.fromkeys((score, "loss"))
+        ],
+    ]
+    return [head, _format_markdown(columns)]
+
+
+def _format_all_tests(
+    rows: Sequence[Row], choices: Sequence[Choice], tests: runner.Tests, score: str
+) -> list[str]:
+    """Returns the test set's table where nothing is chosen, with what was reported."""
+    told = [row.setting for row in rows if row.setting.name in tests]
+    if choices or not told:
+        return []
+    scores = [[test[score] for test in tests[s.name]] for s in told]
+    ranges = [statistics.predict(values) for values in scores]
+    columns = {
+        "Keras's": [plans.describe_keras(s.config) for s in told],
+        "tfreg's": [plans.describe(s.config) for s in told],
+        f"test {score}": [_format_tests(tests, s.name, score) for s in told],
+        "one run": [
+            "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+            for low, high in ranges
+        ],
+    }
+    if any(s.reported for s in told):
+        columns["the note"] = [", ".join(f"{x:.4f}" for x in s.reported) for s in told]
+        columns["inside"] = [
+            ", ".join("yes" if low <= x <= high else "no" for x in s.reported)
+            for s, (low, high) in zip(told, ranges, strict=True)
+        ]
+    head = (
+        "## Test\n\nRead once; nothing was chosen by it. one run: where 95% of single "
+        "runs lie, by these seeds; the note's numbers, if they are here, are of one "
+        "run each."
+    )
+    return [head, _format_markdown(list(columns.items()))]

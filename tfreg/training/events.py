@@ -1,0 +1,138 @@
+"""Event files of a run, for `tensorboard --logdir runs/`.
+
+    writer = events.Events("runs/a", hparams={"reg": "l2", "scale": 1e-4})
+    writer.write_scalars("train", step, {"loss/data": 0.31})
+    writer.close(finished=True)
+
+The trap: hyperparameters without an end, or with other keys in every run, which the
+HParams page can't compare.
+"""
+
+import contextlib
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.util import event_pb2
+
+from tfreg.training import checkpoints
+
+
+class Events:
+    """Writes train/, validation/ and the hyperparameters of one run.
+
+    Args:
+        directory: of the run; it must exist.
+        hparams: name -> str, int, float or bool; the same names in every run.
+        step: of the checkpoint that is gone on from; later points are void.
+        tell: is given a sentence where a file can't be written.
+        histograms: whether those are written; False for many small runs.
+
+    It never raises for a file that can't be written: the first failure is told, and
+    nothing more is written.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        hparams: Mapping[str, str | float],
+        step: int = 0,
+        tell: Callable[[str], None] = lambda text: None,
+        histograms: bool = True,
+    ) -> None:
+        from tensorboard.plugins.hparams import api as hp
+
+        self._directory = pathlib.Path(directory)
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._tell = tell
+        self._histograms = histograms
+        _wait_for_a_later_name(self._directory)
+        with self._telling():
+            for name in ("", "train", "validation"):
+                writer = tf.summary.create_file_writer(str(self._directory / name))
+                self._writers[name] = writer
+        for name in ("train", "validation"):
+            with self._write_to(name, step) as writer:
+                if writer is None:
+                    continue
+                # There is no public purge_step: without it TensorBoard shows twice
+                # what was written after the checkpoint that is gone on from.
+                start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+                event = event_pb2.Event(step=step + 1, session_log=start)
+                tf.raw_ops.ImportEvent(
+                    writer=writer._resource, event=event.SerializeToString()
+                )
+        with self._write_to("", 0):
+            hp.hparams(dict(hparams), trial_id=self._directory.name)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tells of the first failure, and gives up."""
+        try:
+            with checkpoints.writing(self._directory):
+                yield
+        except OSError as error:
+            self._writers.clear()
+            self._tell(f"no more events for TensorBoard: {error}")
+
+    @contextlib.contextmanager
+    def _write_to(self, name: str, step: int) -> Iterator[Any]:
+        writer = self._writers.get(name)
+        if writer is None:
+            # TensorFlow keeps a writer that has failed as the default.
+            with tf.summary.record_if(False):
+                yield None
+            return
+        # What was written is flushed, and an error raised, where as_default ends.
+        with self._telling(), writer.as_default(step):
+            yield writer
+
+    def write_scalars(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Writes one point for each tag.
+
+        Args:
+            name: train or validation.
+            step: number of updates so far.
+            values: tag -> value.
+        """
+        with self._write_to(name, step):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+
+    def write_histograms(self, step: int, variables: Iterable[tf.Variable]) -> None:
+        """Writes the distribution of each variable's values."""
+        if not self._histograms:
+            return
+        with self._write_to("train", step):
+            for variable in variables:
+                tf.summary.histogram(variable.name.split(":")[0], variable)
+
+    def close(self, finished: bool) -> None:
+        """Ends the session with its status and closes the files."""
+        from tensorboard.plugins.hparams import api_pb2, summary
+
+        status = api_pb2.STATUS_SUCCESS if finished else api_pb2.STATUS_FAILURE
+        ended = summary.session_end_pb(status)
+        with self._write_to("", 0):
+            tf.summary.experimental.write_raw_pb(ended.SerializeToString())
+        with self._telling():
+            for writer in self._writers.values():
+                writer.close()
+
+    def sync(self) -> None:
+        """Makes what was written outlast a power cut."""
+        with self._telling():
+            for name in self._writers:
+                for path in (self._directory / name).glob("*tfevents*"):
+                    checkpoints.sync(path)
+
+
+def _wait_for_a_later_name(directory: pathlib.Path) -> None:
+    # TensorBoard reads files in the order of their names, which begin with the second.
+    times = (path.stat().st_mtime for path in directory.rglob("*tfevents*"))
+    latest = max(times, default=0.0)
+    if 0 <= time.time() - latest < 2:
+        time.sleep(max(0.0, int(latest) + 1 - time.time()))

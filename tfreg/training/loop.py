@@ -1,0 +1,365 @@
+"""Many steps in one compiled graph, and evaluation of every example.
+
+    train = tfreg.Step(model, tfreg.losses.sparse_softmax_cross_entropy, optimizer)
+    loop = tfreg.Loop(train, data.train, batch_size=32, seed=0)
+    for epoch in range(10):
+        print(loop.train(epoch)["loss/total"], loop.evaluate(data.test)["accuracy"])
+
+The traps: a Python call a step, which costs more than the step; a last batch that is
+dropped; `tf.range` under XLA, which compiles anew for every start.
+"""
+
+import math
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfreg import data
+from tfreg.training import replicas, step
+
+Report = dict[str, float]
+
+EVALUATION_BATCH = 1000
+
+# What is reported at every step; the rest only where it is asked for.
+ALWAYS = ("loss/data", "accuracy")
+
+
+class LossError(ArithmeticError):
+    """A loss or a gradient that isn't finite; scripts end with exit status 5."""
+
+
+class Loop:
+    """Trains on one data set and evaluates on any.
+
+    The order of the examples is a function of (seed, epoch). Every example counts once
+    an epoch: a last, smaller batch is a step too. On one device many steps are one XLA
+    program; on several each step sums the gradients between two compiled halves.
+
+    Args:
+        train_step: what one step does; its model may be one that makes its variables
+            when it is called, which it then is.
+        split: the examples to train on.
+        batch_size: examples a step, of all replicas; more than there are means all.
+        seed: decides the order of the examples.
+        steps_per_call: most steps in one call of the compiled graph; between the calls
+            Python can look at the report, stop or save.
+        device_bytes: inputs larger than this are streamed by a tf.data pipeline,
+            `steps_per_call` batches at a time; smaller ones are held on the device.
+        strategy: whose replicas share each batch, and under whose scope model and
+            optimizer were made; None: the one in scope.
+
+    Raises:
+        ValueError: a size isn't a positive int, a seed isn't from 0 to 2**64 - 1, or
+            there is no example.
+        TypeError: `split` isn't a Split.
+    """
+
+    def __init__(
+        self,
+        train_step: step.Step,
+        split: data.Split,
+        batch_size: int = 32,
+        seed: int = 0,
+        steps_per_call: int = 500,
+        device_bytes: int = 2**30,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        sizes = {"batch_size": batch_size, "steps_per_call": steps_per_call}
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"{name} must be an int > 0, got {value!r}: write for example 32"
+                )
+        data.permute(_count(split), seed, 0)  # Refuses a seed now, not in `train`.
+        self.step = train_step
+        self.split = split
+        self.batch_size = min(batch_size, len(split))
+        self.seed = seed
+        self.steps_per_call = steps_per_call
+        self.seconds = 0.0  # Spent in steps of the epoch that was trained last.
+        self.sums: dict[str, float] = {}  # Of the epoch so far, over its examples.
+        self.device_bytes = device_bytes
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self._held: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self._shared_data: tuple | None = None
+        self._summed = self._build()
+        self._shared_steps = replicas.SharedSteps(
+            train_step, self.strategy, self._summed
+        )
+        alone = self.strategy.num_replicas_in_sync == 1
+        self._compiled = tf.function(self._run_steps, jit_compile=True)
+        self._steps = tf.function(self._run_alone if alone else self._shared_steps)
+        self._evaluation = tf.function(self._run_evaluation, jit_compile=True)
+
+    def _build(self) -> list[str]:
+        """Makes all variables; returns what is reported as a mean over the epoch."""
+        x, y = self.split.x, self.split.y
+        specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, y)]
+        with self.strategy.scope():
+            report = tf.function(self.step.evaluate).get_concrete_function(*specs)
+            self.step.optimizer.build(self.step.model.trainable_variables)
+        return [name for name in ALWAYS if name in report.structured_outputs]
+
+    def restart(self, split: data.Split, seed: int) -> None:
+        """Takes other examples and another order; nothing is compiled again.
+
+        Args:
+            split: as many examples as before, of the same shapes.
+            seed: decides the order of the examples.
+
+        Raises:
+            ValueError: examples of other shapes, or a seed out of range.
+        """
+        shapes = [(v.x.shape, v.y.shape) for v in (split, self.split)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"split must have the shapes {shapes[1]}, got {shapes[0]}: make a Loop"
+            )
+        data.permute(len(split), seed, 0)
+        if split is not self.split:
+            self._shared_data = None
+        self.split, self.seed = split, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps in an epoch, a smaller last one counted."""
+        return -(-len(self.split) // self.batch_size)
+
+    def train(self, epoch: int) -> Report:
+        """Trains for an epoch and returns its report; see `iterate`."""
+        return list(self.iterate(epoch))[-1]
+
+    def iterate(
+        self, epoch: int, steps: int = 0, sums: Mapping[str, float] | None = None
+    ) -> Iterator[Report]:
+        """Trains for an epoch, and gives a report after each call of the graph.
+
+        Args:
+            epoch: counted from 0; decides the order of the examples.
+            steps: those of the epoch that the model has seen already.
+            sums: what `self.sums` was after them.
+
+        Yields:
+            loss/data and accuracy, means over the epoch's examples so far; the
+            penalties, the norm of the gradient and the learning rate of the last step;
+            loss/total, the sum of loss/data and the penalties; steps, those of this
+            epoch so far.
+
+        Raises:
+            LossError: a step's loss or gradient isn't finite; the model is as it was
+                before that step.
+        """
+        self.sums = dict.fromkeys(self._summed, 0.0) | dict(sums or {})
+        self.seconds = 0.0
+        num_done = 0
+        for *arrays, start, stop, size in self._get_calls(epoch):
+            first = max(start, stop - max(num_done + stop - start - steps, 0))
+            num_done += stop - start
+            if first == stop:
+                continue
+            began = time.perf_counter()
+            report = self._call_safely(arrays, first, stop, size)
+            self.seconds += time.perf_counter() - began
+            num_examples = min(num_done * self.batch_size, len(self.split))
+            for name in self._summed:
+                self.sums[name] += report[name]
+                report[name] = self.sums[name] / num_examples
+            report["loss/total"] = report["loss/data"] + report["loss/regularization"]
+            report["steps"] = num_done
+            yield report
+
+    def get_state(self) -> dict[str, tf.Module]:
+        """Returns what a checkpoint must hold, by name."""
+        state = {"model": self.step.model, "optimizer": self.step.optimizer}
+        if self.step.loss_scale is not None:
+            state["loss_scale"] = self.step.loss_scale
+        return state
+
+    def _call(self, arrays: list, start: int, stop: int, size: int) -> Report:
+        counters = tf.constant(start), tf.constant(stop)
+        outcome = self._steps(*arrays, *counters, size)
+        return {name: float(value) for name, value in outcome.items()}
+
+    def _call_safely(self, arrays: list, start: int, stop: int, size: int) -> Report:
+        """Runs the steps; where one isn't finite, those before it alone, and raises."""
+        # Looked at once a call: a norm at every step would cost twentieths of it.
+        before = self._copy()
+        report = self._call(arrays, start, stop, size)
+        name = _find_bad(report)
+        if name is None:
+            return report
+        self._put_back(before)
+        for i in range(start, stop):
+            before = self._copy()
+            report = self._call(arrays, i, i + 1, size)
+            name = _find_bad(report) or name
+            if _find_bad(report) is not None:
+                break
+        self._put_back(before)
+        number = int(self.step.optimizer.step.numpy()) + 1
+        raise LossError(
+            f"{name} must be finite, got {report[name]} at step {number}, which is not "
+            "applied: lower learning_rate or scale, or look for labels out of range"
+        )
+
+    def _get_variables(self) -> list[tf.Variable]:
+        parts = self.get_state().values()
+        # A model may be any object that has trainable variables.
+        return [
+            v
+            for part in parts
+            for v in getattr(part, "variables", None) or part.trainable_variables
+        ]
+
+    def _copy(self) -> list[tf.Tensor]:
+        return [tf.identity(variable) for variable in self._get_variables()]
+
+    def _put_back(self, values: list[tf.Tensor]) -> None:
+        for variable, value in zip(self._get_variables(), values, strict=True):
+            variable.assign(value)
+
+    def _get_calls(self, epoch: int) -> Iterator[tuple]:
+        """Gives inputs, targets, an order, first and last step in it, batch size."""
+        order = data.permute(len(self.split), self.seed, epoch)
+        held = self._hold(self.split)
+        blocks: Iterable[tuple]
+        if held is not None:
+            self._shared_data = self._shared_data or self._share(*held)
+            blocks = [(*self._shared_data, order)]
+        else:
+            stream = data.stream(
+                self.split, order, self.batch_size * self.steps_per_call
+            )
+            blocks = (
+                (*self._share(x, y), np.arange(len(y), dtype=np.int32))
+                for x, y in stream
+            )
+        for x, y, rows in blocks:
+            num_full, rest = divmod(rows.size, self.batch_size)
+            (order,) = self._share(tf.constant(rows))
+            for start in range(0, num_full, self.steps_per_call):
+                stop = min(start + self.steps_per_call, num_full)
+                yield x, y, order, start, stop, self.batch_size
+            if rest:
+                (order,) = self._share(tf.constant(rows[-rest:]))
+                yield x, y, order, 0, 1, rest
+
+    def _hold(self, split: data.Split) -> tuple | None:
+        """Returns a split's arrays on the device, None where they are too large."""
+        if split.x.nbytes > self.device_bytes:
+            return None
+        if split not in self._held:
+            self._held[split] = tf.constant(split.x), tf.constant(split.y)
+        return self._held[split]
+
+    def _share(self, *arrays: tf.Tensor) -> tuple:
+        """Returns all of each array on every replica's device."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return arrays
+        return tuple(replicas.copy_to_replicas(self.strategy, a) for a in arrays)
+
+    def _run_alone(self, *args: Any) -> step.Report:
+        return self.strategy.run(self._compiled, args)
+
+    def _run_steps(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        order: tf.Tensor,
+        start: tf.Tensor,
+        stop: tf.Tensor,
+        size: int,
+    ) -> step.Report:
+        """Does on one device what `replicas.SharedSteps` does on several."""
+
+        def run(i: tf.Tensor) -> step.Report:
+            # XLA would compile a slice anew for the first `i` of each call.
+            rows = tf.gather(order, i * size + tf.range(size))
+            return self.step(tf.gather(x, rows), tf.gather(y, rows))
+
+        def body(i: tf.Tensor, sums: dict) -> tuple[tf.Tensor, dict]:
+            # XLA drops what is reported but not used.
+            return i + 1, replicas.add_to_sums(sums, run(i), size)
+
+        sums = dict.fromkeys(self._summed, tf.zeros([], tf.float64))
+        # Over a counter, not tf.range: one program for any number of steps.
+        i, sums = tf.while_loop(lambda i, _: i < stop - 1, body, [start, sums])
+        report = run(i)
+        return report | replicas.add_to_sums(sums, report, size)
+
+    def evaluate(self, split: data.Split) -> Report:
+        """Returns a report over every example of a split, of the model as it is.
+
+        Returns:
+            loss/data, accuracy and activity penalties, means over the examples; the
+            other penalties; loss/regularization and loss/total, their sums.
+
+        Raises:
+            ValueError: the split holds no example.
+        """
+        sums: dict[str, float] = {}
+        num_examples = _count(split)
+        for x, y in self._get_blocks(split):
+            for name, value in self._evaluation(x, y).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        report = {name: value / num_examples for name, value in sums.items()}
+        report["loss/total"] = report["loss/data"] + report["loss/regularization"]
+        return report
+
+    def _get_blocks(self, split: data.Split) -> Iterable[tuple]:
+        held = self._hold(split)
+        if held is not None:
+            return [held]
+        order = np.arange(len(split), dtype=np.int32)
+        return data.stream(split, order, self.steps_per_call * self.batch_size)
+
+    def _run_evaluation(self, x: tf.Tensor, y: tf.Tensor) -> step.Report:
+        """Returns the reports of all examples, summed over the examples."""
+        num_examples = x.shape[0]
+        size = min(num_examples, EVALUATION_BATCH)
+
+        def run(start: tf.Tensor | int, size: int) -> step.Report:
+            return self.step.evaluate(_cut(x, start, size), _cut(y, start, size))
+
+        def body(start: tf.Tensor, sums: dict) -> tuple[tf.Tensor, dict]:
+            return start + size, replicas.add_to_sums(sums, run(start, size), size)
+
+        first = run(0, size)
+        sums = replicas.add_to_sums(
+            dict.fromkeys(first, tf.zeros([], tf.float64)), first, size
+        )
+        stop = num_examples - num_examples % size
+        start = tf.constant(size)
+        start, sums = tf.while_loop(lambda i, _: i < stop, body, [start, sums])
+        if stop < num_examples:
+            rest = num_examples - stop
+            sums = replicas.add_to_sums(sums, run(stop, rest), rest)
+        return sums
+
+
+def _find_bad(report: Report) -> str | None:
+    """Returns the name of what isn't finite: the data's loss, a penalty, the norm."""
+    last = "loss/regularization", "loss/total"  # Sums of the others.
+    names = sorted(report, key=lambda name: (name in last, name != "loss/data"))
+    return next((name for name in names if not math.isfinite(report[name])), None)
+
+
+def _count(split: data.Split) -> int:
+    if not isinstance(split, data.Split):
+        raise TypeError(
+            f"split must be a tfreg.data.Split, got a {type(split).__name__}: "
+            "write Split(x, y) of two arrays"
+        )
+    if not len(split):
+        raise ValueError("split must hold an example, got none: pass some")
+    return len(split)
+
+
+def _cut(tensor: tf.Tensor, start: tf.Tensor | int, size: int) -> tf.Tensor:
+    rank = tensor.shape.rank
+    return tf.slice(tensor, [start] + [0] * (rank - 1), [size, *tensor.shape[1:]])

@@ -1,0 +1,77 @@
+"""Half precision: in what dtype the model computes, and a scale that float16 needs.
+
+    scale = tfreg.training.precision.LossScale()
+    loss = scale.multiply(total)  # the penalties are in it
+    gradients, finite = scale.divide(gradients)
+    scale.update(finite)
+
+The trap: penalties added after the loss is scaled, which then count a 32,768th.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
+
+
+class LossScale(tf.Module):
+    """A power of two that keeps float16 gradients from vanishing.
+
+    It doubles after `growth_steps` updates without overflow and halves at each one.
+
+    Attributes:
+        scale: float32 scalar variable.
+        num_skipped: int64 scalar variable, the updates that overflowed.
+
+    Source: Micikevicius et al. 2018; `keras.mixed_precision.LossScaleOptimizer`.
+    """
+
+    def __init__(
+        self, initial_scale: float = 2.0**15, growth_steps: int = 2000
+    ) -> None:
+        super().__init__()
+        self.growth_steps = growth_steps
+        self.scale = _make_variable(initial_scale, tf.float32, "scale")
+        self.num_good = _make_variable(0, tf.int64, "num_good")
+        self.num_skipped = _make_variable(0, tf.int64, "num_skipped")
+
+    def multiply(self, loss: tf.Tensor) -> tf.Tensor:
+        """Returns the loss, penalties included, times the scale."""
+        return loss * tf.cast(self.scale.read_value(), loss.dtype)
+
+    def divide(
+        self, gradients: Sequence[tf.Tensor | None]
+    ) -> tuple[list[tf.Tensor | None], tf.Tensor]:
+        """Returns the gradients without the scale, and whether all are finite."""
+        inverse = 1.0 / self.scale.read_value()
+        divided = [
+            None if g is None else g * tf.cast(inverse, g.dtype) for g in gradients
+        ]
+        finite = [tf.reduce_all(tf.math.is_finite(g)) for g in divided if g is not None]
+        return divided, tf.reduce_all(finite)
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Adapts the scale to whether the update's gradients were finite."""
+        good = tf.where(finite, self.num_good.read_value() + 1, 0)
+        grow = good >= self.growth_steps
+        scale = self.scale.read_value()
+        scale = tf.where(finite, tf.where(grow, scale * 2.0, scale), scale / 2.0)
+        skipped = self.num_skipped.read_value() + tf.cast(~finite, tf.int64)
+        good = tf.where(grow, tf.zeros_like(good), good)
+        # By the handle: each replica has the same gradients and keeps its own copy.
+        for variable, value in (
+            (self.scale, tf.clip_by_value(scale, 1.0, 2.0**40)),
+            (self.num_good, good),
+            (self.num_skipped, skipped),
+        ):
+            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
+
+
+def _make_variable(value: float, dtype: tf.DType, name: str) -> tf.Variable:
+    return tf.Variable(
+        tf.constant(value, dtype),
+        trainable=False,
+        name=name,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )

@@ -1,0 +1,215 @@
+"""Steps that the replicas of a strategy share: one compiled part and one sum each.
+
+    shared = tfreg.training.replicas.SharedSteps(train_step, strategy)
+    report = shared(x, y, order, start, stop, 32)  # in a tf.function
+
+Each replica takes its part of the rows, and forward and backward run in XLA up to one
+vector of gradients and losses; the vectors are added up once, and XLA updates and goes
+on to the next batch. The trap: a collective inside XLA, or one for each variable.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfreg.collections import scopes
+from tfreg.optimizers import gradients
+from tfreg.training import step
+
+
+def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
+    """Returns a tensor as a value that each replica has on its own device."""
+    devices = iter(strategy.extended.worker_devices)
+
+    def copy(context: Any) -> tf.Tensor:
+        del context
+        with tf.device(next(devices)):
+            return tf.identity(value)
+
+    return strategy.experimental_distribute_values_from_function(copy)
+
+
+class SharedSteps:
+    """Steps whose batches the replicas share; equal to one device with all of each.
+
+    Args:
+        train_step: what a step does.
+        strategy: under whose scope model and optimizer were made.
+        summed: names in the report that are summed over the examples of all steps; the
+            others are computed for the last step alone.
+    """
+
+    def __init__(
+        self,
+        train_step: step.Step,
+        strategy: tf.distribute.Strategy,
+        summed: Sequence[str],
+    ) -> None:
+        self.step = train_step
+        self.strategy = strategy
+        self.summed = summed
+        self._names: dict[bool, list[str]] = {}
+        self._has_gradient: list[bool] = []
+        self._update = tf.function(self._run_update, jit_compile=True)
+        self._backward = self._run_backward
+        self._both = self._run_both
+        if not _sums_over_replicas(train_step.model):
+            self._backward = tf.function(self._run_backward, jit_compile=True)
+            self._both = tf.function(self._run_both, jit_compile=True)
+
+    def __call__(
+        self,
+        x: Any,
+        y: Any,
+        order: Any,
+        start: tf.Tensor,
+        stop: tf.Tensor,
+        size: int,
+    ) -> step.Report:
+        """Updates the model `stop - start` times.
+
+        Args:
+            x: all inputs, as `copy_to_replicas` gives them.
+            y: all targets, likewise.
+            order: int32 `[n]`, likewise; the rows of step i are `[i * size:][:size]`.
+            start: int32 scalar, the first step.
+            stop: int32 scalar, the one after the last step.
+            size: of the global batch.
+
+        Returns:
+            The last step's report, of all replicas together, with the sums.
+        """
+        run, data = self.strategy.run, (x, y, order)
+
+        def run_first() -> Any:
+            """Runs all steps but the last, an update and the next forward as one."""
+
+            def body(i: tf.Tensor, packed: Any, sums: Any) -> tuple:
+                return i + 1, *run(self._go_on, (packed, sums, *data, i, size))
+
+            packed = run(self._begin, (*data, start, size, False))
+            first = [start + 1, packed, run(self._make_sums)]
+            _, packed, sums = tf.while_loop(lambda i, *_: i < stop - 1, body, first)
+            return run(self._end, (packed, sums, size, False))[1]
+
+        sums = tf.cond(stop - start > 1, run_first, lambda: run(self._make_sums))
+        packed = run(self._begin, (*data, stop - 1, size, True))
+        report, sums = run(self._end, (packed, sums, size, True))
+        local = self.strategy.experimental_local_results
+        return {name: local(value)[0] for name, value in (report | sums).items()}
+
+    def _make_sums(self) -> dict[str, tf.Tensor]:
+        return dict.fromkeys(self.summed, tf.zeros([], tf.float64))
+
+    def _begin(self, *args: Any) -> list[tf.Tensor]:
+        return _sum(_call(self._backward, *args))
+
+    def _go_on(self, *args: Any) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        found, sums = _call(self._both, *args)
+        return _sum(found), sums
+
+    def _end(self, *args: Any) -> tuple[step.Report, dict[str, tf.Tensor]]:
+        return _call(self._update, *args)
+
+    def _run_both(
+        self,
+        packed: list[tf.Tensor],
+        sums: dict[str, tf.Tensor],
+        x: tf.Tensor,
+        y: tf.Tensor,
+        order: tf.Tensor,
+        i: tf.Tensor,
+        size: int,
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Updates, and returns what the next batch has, and the sums so far."""
+        _, sums = self._update(packed, sums, size, False)
+        return self._run_backward(x, y, order, i, size, False), sums
+
+    def _run_backward(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        order: tf.Tensor,
+        i: tf.Tensor,
+        size: int,
+        everything: bool,
+    ) -> list[tf.Tensor]:
+        """Returns this replica's gradients and report, of one dtype."""
+        replica = scopes.get_replica() or 0
+        replicas = self.strategy.num_replicas_in_sync
+        first, stop = size * replica // replicas, size * (replica + 1) // replicas
+        # XLA would compile a slice anew for each `i`.
+        rows = tf.gather(order, i * size + tf.range(first, stop))
+        grads, report = self.step.compute_gradients(
+            tf.gather(x, rows), tf.gather(y, rows), size
+        )
+        self._has_gradient = [gradient is not None for gradient in grads]
+        self._names[everything] = [n for n in report if everything or n in self.summed]
+        values = [gradient for gradient in grads if gradient is not None]
+        # The widest of the gradients', not float64 for the accuracy's sake.
+        dtypes = [tf.float32, *(value.dtype for value in values)]
+        dtype = max(dtypes, key=lambda dtype: dtype.size)
+        values += [report[name] for name in self._names[everything]]
+        return [tf.cast(value, dtype) for value in values]
+
+    def _run_update(
+        self,
+        packed: list[tf.Tensor],
+        sums: dict[str, tf.Tensor],
+        size: int,
+        everything: bool,
+    ) -> tuple[step.Report, dict[str, tf.Tensor]]:
+        """Updates this replica's copy of the variables by everybody's gradients."""
+        names = self._names[everything]
+        variables = self.step.model.trainable_variables
+        pairs = list(zip(variables, self._has_gradient, strict=True))
+        shapes = [v.shape for v, has_gradient in pairs if has_gradient]
+        parts = gradients.unpack(packed, shapes + [tf.TensorShape([])] * len(names))
+        report = dict(zip(names, parts[len(shapes) :], strict=True))
+        rest = iter(parts)
+        summed = [tf.cast(next(rest), v.dtype) if has else None for v, has in pairs]
+        report |= self.step.update(summed)
+        return report, add_to_sums(sums, report, size)
+
+
+def _sum(found: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns the sum of all replicas' values in few vectors."""
+    # Packed here: inside XLA each gradient would be computed into the vector slowly.
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(found))
+
+
+@scopes.do_not_convert
+def add_to_sums(
+    sums: dict[str, tf.Tensor], report: step.Report, size: int
+) -> dict[str, tf.Tensor]:
+    """Returns float64 sums over examples with those of `size` more, of equal means."""
+    return {
+        name: total + size * tf.cast(report[name], tf.float64)
+        for name, total in sums.items()
+    }
+
+
+def _call(function: Callable, *args: Any) -> Any:
+    """Calls a function, compiled or not, of which XLA could read every variable.
+
+    Raises:
+        ValueError: it reads a variable that is on another device.
+    """
+    if hasattr(function, "get_concrete_function"):
+        here = tf.zeros([]).device
+        for variable in function.get_concrete_function(*args).variables:
+            if variable.device != here:
+                raise ValueError(
+                    "every variable must be made in strategy.scope(), got "
+                    f"{variable.name} on {variable.device} read on {here}: make it "
+                    "there, be it a weight, a scale or a learning rate"
+                )
+    return function(*args)
+
+
+def _sums_over_replicas(model: Any) -> bool:
+    """Tells whether a layer adds up over the replicas itself, which XLA can't."""
+    members = [model, *getattr(model, "submodules", ())]
+    return any(getattr(member, "sums_over_replicas", False) for member in members)

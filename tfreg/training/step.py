@@ -1,0 +1,280 @@
+"""One training step: forward, total loss, gradients, their sum, clipping, update.
+
+    train = tfreg.Step(model, tfreg.losses.sparse_softmax_cross_entropy, optimizer)
+    step = tf.function(train, jit_compile=True)
+    report = step(x, y)  # report["loss/data"], report["loss/total"], ...
+
+The traps: penalties are summed at every step though only their gradient is needed, and
+a gradient is clipped before the replicas have added theirs up. Here the caller's use of
+the report decides what XLA computes, and the order of an update is fixed. Gradients of
+penalized weights are the same on every replica: they are added after the sum, once.
+"""
+
+import contextlib
+import math
+import numbers
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfreg import losses, optimizers
+from tfreg.collections import scopes, store, terms
+from tfreg.optimizers import gradients
+from tfreg.training import precision as precisions
+
+Report = dict[str, tf.Tensor]
+
+
+@scopes.do_not_convert
+def scale_pixels(x: tf.Tensor) -> tf.Tensor:
+    """Returns uint8 pixels as float32 in [0, 1], anything else as it is."""
+    return tf.cast(x, tf.float32) / 255.0 if x.dtype == tf.uint8 else x
+
+
+def count_hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor | None:
+    """Returns for how many examples the largest logit is the class, a float32.
+
+    Args:
+        y: integer classes `[batch, d1, ..., dn]`.
+        outputs: logits `[batch, d1, ..., dn, classes]`.
+
+    Returns:
+        A scalar, in which an example counts by its share of hits; or None where the
+        targets aren't classes.
+    """
+    if not y.dtype.is_integer or outputs.shape.rank != y.shape.rank + 1:
+        return None
+    hits = tf.equal(tf.argmax(outputs, -1, output_type=tf.int32), tf.cast(y, tf.int32))
+    hits = tf.cast(hits, tf.float32)
+    return tf.reduce_sum(tf.reduce_mean(hits, list(range(1, y.shape.rank))))
+
+
+class Step:
+    """A step of training or of evaluation, for any model, loss and optimizer.
+
+    It counts the penalties of the store that was the default when it was made. An
+    update's order: add up over microbatches and replicas, penalize the weights, clip,
+    apply.
+
+    Args:
+        model: callable (x, training=...) -> outputs, with `trainable_variables`.
+        data_loss: callable (y, outputs) -> losses `[batch]`.
+        optimizer: of `tfreg.optimizers`.
+        clip_norm: largest global norm of the gradient, of data and penalties and of all
+            replicas together; None: no clipping.
+        seed: what dropout comes from, with the number of the step.
+        accumulate: into how many microbatches a batch is cut, to save memory; the
+            update is that of the whole batch, but for BatchNorm's statistics.
+        precision: of what the model computes: float32, bfloat16 or float16; variables,
+            losses and penalties are float32. float16 has a `loss_scale`, and an update
+            that overflows is skipped.
+
+    Raises:
+        ValueError: an argument has a value that isn't allowed.
+        TypeError: the optimizer isn't one of `tfreg.optimizers`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data_loss: losses.DataLoss,
+        optimizer: optimizers.Optimizer,
+        clip_norm: float | None = None,
+        seed: int = 0,
+        accumulate: int = 1,
+        precision: str = "float32",
+    ) -> None:
+        if clip_norm is not None and not (
+            isinstance(clip_norm, numbers.Real)
+            and math.isfinite(clip_norm)
+            and clip_norm > 0
+        ):
+            raise ValueError(
+                f"clip_norm must be a finite float > 0, got {clip_norm!r}: "
+                "write None for no clipping"
+            )
+        if type(accumulate) is not int or accumulate < 1:
+            raise ValueError(
+                f"accumulate must be an int > 0, got {accumulate!r}: write 1 or more"
+            )
+        _check_optimizer(optimizer)
+        if precision not in precisions.DTYPES:
+            raise ValueError(
+                f"precision must be one of {', '.join(precisions.DTYPES)}, got "
+                f"{precision!r}: choose one of them"
+            )
+        self.model = model
+        self.data_loss = data_loss
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.seed = seed
+        self.accumulate = accumulate
+        self.dtype = precisions.DTYPES[precision]
+        self.loss_scale = precisions.LossScale() if precision == "float16" else None
+        self.store = store.get_default_store()
+
+    def __call__(self, x: tf.Tensor, y: tf.Tensor) -> Report:
+        """Updates the model once; in `strategy.run` with the gradients of all replicas.
+
+        Args:
+            x: inputs `[batch, ...]` of this replica; uint8 pixels are divided by 255.
+            y: targets `[batch, ...]`.
+
+        Returns:
+            The report of `compute_gradients` and that of `update`, all as they were
+            before the update but loss_scale and skipped_updates.
+        """
+        found, report = self.compute_gradients(x, y)
+        return report | self.update(gradients.sum_over_replicas(found))
+
+    def compute_gradients(
+        self, x: tf.Tensor, y: tf.Tensor, global_batch_size: int | None = None
+    ) -> tuple[list[tf.Tensor | None], Report]:
+        """Returns this replica's share of the gradients and of the report.
+
+        Args:
+            x: inputs `[batch, ...]`; uint8 pixels are divided by 255.
+            y: targets `[batch, ...]`.
+            global_batch_size: examples of all replicas; None: they add theirs up.
+
+        Returns:
+            One gradient per trainable variable, times the loss scale if there is one,
+            without that of the weights' penalties, which `update` adds. And scalars,
+            which added up over the replicas are loss/data, loss/regularization,
+            loss/total, regularization/NAME for each penalty and, where y are classes,
+            accuracy.
+        """
+        if self.accumulate == 1:
+            return self._compute_part(x, y, global_batch_size, 0)
+        size: Any = global_batch_size
+        num_rows = tf.shape(x)[0]
+        if size is None:
+            # Of different sizes, so that each has to know the whole.
+            (size,) = gradients.sum_over_replicas([num_rows])
+        bounds = [num_rows * k // self.accumulate for k in range(self.accumulate + 1)]
+        found, report = self._compute_part(x[: bounds[1]], y[: bounds[1]], size, 0)
+        for k in range(1, self.accumulate):
+            rows = slice(bounds[k], bounds[k + 1])
+            more, part = self._compute_part(x[rows], y[rows], size, k)
+            found = list(map(_add, found, more))
+            report = {name: value + part[name] for name, value in report.items()}
+        return found, report
+
+    def _compute_part(
+        self, x: tf.Tensor, y: tf.Tensor, global_batch_size: Any, microbatch: int
+    ) -> tuple[list[tf.Tensor | None], Report]:
+        with self._scope(microbatch), tf.GradientTape() as tape:
+            outputs = self.model(self._cast(x), training=True)
+            parts = losses.split_total(
+                self.data_loss(y, outputs),
+                global_batch_size=global_batch_size,
+                microbatches=self.accumulate,
+            )
+            total = self._scale(parts.fresh)
+        found = tape.gradient(total, self.model.trainable_variables)
+        return found, _report(y, outputs, parts)
+
+    def _scale(self, total: tf.Tensor) -> tf.Tensor:
+        return total if self.loss_scale is None else self.loss_scale.multiply(total)
+
+    @scopes.do_not_convert
+    def _differentiate_terms(self) -> list[tf.Tensor | None]:
+        """Returns the gradients of the weights' penalties, times the loss scale."""
+        with self._scope(), tf.GradientTape() as tape:
+            values = [term() for term in self.store.get_terms()]
+            total = terms.add_up([value for value in values if value is not None])
+            total = None if total is None else self._scale(total)
+        if total is None:
+            return [None] * len(self.model.trainable_variables)
+        return tape.gradient(total, self.model.trainable_variables)
+
+    @contextlib.contextmanager
+    def _scope(self, microbatch: int = 0) -> Iterator[None]:
+        # Another microbatch drops out other units: a seed far from all the others.
+        seed = self.seed + 2**32 * microbatch
+        with self.store.as_default(), scopes.step_scope(self.optimizer.step, seed):
+            yield
+
+    def _cast(self, x: tf.Tensor) -> tf.Tensor:
+        x = scale_pixels(x)
+        return tf.cast(x, self.dtype) if x.dtype.is_floating else x
+
+    def update(self, summed: Sequence[tf.Tensor | None]) -> Report:
+        """Adds the weights' penalties to the replicas' sum, clips it and applies it.
+
+        Returns:
+            gradient_norm, before clipping, and learning_rate of the update; in float16
+            loss_scale and skipped_updates too, and a norm of 0 where it overflowed.
+        """
+        scale = self.loss_scale
+        summed = list(map(_add, summed, self._differentiate_terms()))
+        if scale is not None:
+            summed, finite = scale.divide(summed)
+        present = [gradient for gradient in summed if gradient is not None]
+        norm = tf.linalg.global_norm(present)
+        report = {
+            "gradient_norm": norm,
+            "learning_rate": self.optimizer.learning_rate(),
+        }
+        if self.clip_norm is not None:
+            summed, _ = tf.clip_by_global_norm(summed, self.clip_norm, norm)
+        variables = self.model.trainable_variables
+        if scale is None:
+            self.optimizer.apply(summed, variables, summed=True)
+            return report
+
+        def apply() -> tf.Tensor:
+            self.optimizer.apply(summed, variables, summed=True)
+            return tf.constant(True)
+
+        self.optimizer.build(variables)  # Not inside the branch.
+        tf.cond(finite, apply, lambda: tf.constant(False))
+        scale.update(finite)
+        skipped = tf.cast(scale.num_skipped.read_value(), tf.float32)
+        return report | {
+            "gradient_norm": tf.where(finite, norm, 0.0),
+            "loss_scale": scale.scale.read_value(),
+            "skipped_updates": skipped,
+        }
+
+    def evaluate(self, x: tf.Tensor, y: tf.Tensor) -> Report:
+        """Returns the report of `compute_gradients`, and changes nothing."""
+        with self._scope():
+            outputs = self.model(self._cast(x), training=False)
+            parts = losses.split_total(self.data_loss(y, outputs))
+        return _report(y, outputs, parts)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, optimizers.Optimizer):
+        raise TypeError(
+            "optimizer must be one of tfreg.optimizers, got a "
+            f"{type(optimizer).__name__}: write for example tfreg.optimizers."
+            "adam(1e-3), or a loop of your own for a Keras one"
+        )
+
+
+def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
+
+
+@scopes.do_not_convert
+def _report(y: tf.Tensor, outputs: tf.Tensor, parts: losses.Parts) -> Report:
+    penalties = parts.penalties
+    regularization = tf.add_n([tf.zeros_like(parts.data), *penalties.values()])
+    report = {f"regularization/{name}": part for name, part in penalties.items()}
+    report |= {
+        "loss/data": parts.data,
+        "loss/regularization": regularization,
+        "loss/total": parts.data + regularization,
+    }
+    hits = count_hits(y, outputs)
+    if hits is not None:
+        # In float64, so that 936 of 1,000 are 0.936.
+        num_examples = tf.cast(parts.num_examples, tf.float64)
+        hits = tf.cast(hits, tf.float64)
+        report["accuracy"] = tf.math.divide_no_nan(hits, num_examples)
+    return report

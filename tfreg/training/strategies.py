@@ -1,0 +1,124 @@
+"""Which devices and machines train: `one`, `mirrored` or `multi_worker`.
+
+    strategy = tfreg.training.strategies.make_strategy("auto")
+    with strategy.scope():
+        ...  # model and optimizer
+
+The trap: logical devices and memory growth can only be set before TensorFlow has
+touched a device, so this comes first.
+"""
+
+import functools
+import json
+import os
+
+import tensorflow as tf
+
+NAMES = ("auto", "one", "mirrored", "multi_worker")
+
+
+def make_strategy(name: str, logical_devices: int = 0) -> tf.distribute.Strategy:
+    """Returns the strategy; GPUs get their memory as they need it.
+
+    Args:
+        name: `one` device; `mirrored`, all GPUs of this machine or, where there is
+            none, all logical CPUs; `multi_worker`, the machines of TF_CONFIG or SLURM;
+            `auto`: multi_worker where several workers are named, mirrored where there
+            are several GPUs or logical CPUs, else one.
+        logical_devices: into how many devices the CPU is split; 0: as it is.
+
+    Raises:
+        ValueError: an unknown name, multi_worker without workers, or a split after
+            TensorFlow has touched the CPU.
+    """
+    if name not in NAMES:
+        raise ValueError(
+            f"strategy must be one of {', '.join(NAMES)}, got {name!r}: choose one"
+        )
+    _configure(logical_devices)
+    if name == "auto":
+        name = _choose()
+    if name == "multi_worker":
+        return _make_multi_worker()
+    if name == "mirrored":
+        kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+        devices = (device.name for device in tf.config.list_logical_devices(kind))
+        return _make_mirrored(tuple(devices), kind)
+    return tf.distribute.get_strategy()
+
+
+@functools.cache  # Two over the same devices would clash in their collectives.
+def _make_mirrored(devices: tuple[str, ...], kind: str) -> tf.distribute.Strategy:
+    ops = None
+    if kind == "CPU":
+        # In one memory faster than the ring, which is the default.
+        ops = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(devices, ops)
+
+
+def _configure(logical_devices: int) -> None:
+    try:
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if logical_devices:
+            parts = [tf.config.LogicalDeviceConfiguration()] * logical_devices
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            tf.config.set_logical_device_configuration(cpu, parts)
+    except RuntimeError as error:
+        have = len(tf.config.list_logical_devices("CPU"))
+        if logical_devices and have != logical_devices:
+            raise ValueError(
+                "logical_devices must be set before TensorFlow is used, got "
+                f"{logical_devices} where the CPU is {have} ({error}): start anew"
+            ) from None
+
+
+def _count_workers() -> int:
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        listed = sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(
+            "TF_CONFIG must be JSON with a cluster and a task, got "
+            f"{os.environ['TF_CONFIG']!r}: see the README"
+        ) from None
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or "0"
+    return listed or (int(tasks) if tasks.isdigit() else 0)
+
+
+def _choose() -> str:
+    if _count_workers() > 1:
+        return "multi_worker"
+    devices = [len(tf.config.list_logical_devices(kind)) for kind in ("GPU", "CPU")]
+    return "mirrored" if (devices[0] or devices[1]) > 1 else "one"
+
+
+@functools.cache
+def _make_multi_worker() -> tf.distribute.Strategy:
+    if not _count_workers():
+        raise ValueError(
+            "strategy multi_worker must know its workers, got neither TF_CONFIG nor "
+            "SLURM's variables: set TF_CONFIG, see the README"
+        )
+    resolvers = tf.distribute.cluster_resolver
+    try:
+        if os.environ.get("TF_CONFIG"):
+            resolver = resolvers.TFConfigClusterResolver()
+        else:
+            resolver = resolvers.SlurmClusterResolver()
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except (ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"the workers must be described in full, got {reason}: see the README"
+        ) from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether this process writes the files; one alone always does."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
