@@ -7,7 +7,6 @@ import copy
 import functools
 import gc
 import itertools
-import re
 import sys
 import threading
 import types
@@ -15,8 +14,6 @@ import weakref
 
 import hypothesis
 import hypothesis.strategies as st
-import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -414,7 +411,7 @@ def test_copying_a_layer_is_refused():
     layer = make_dense()
     layer(tf.ones([1, 3]))
     model = tfreg.layers.Sequential([layer])
-    message = "^a layer must not be copied or pickled, got a Dense: its penalties would"
+    message = "a layer must not be copied or pickled, got a Dense"
     for original in (layer, model):
         with pytest.raises(TypeError, match=message):
             copy.deepcopy(original)
@@ -526,51 +523,6 @@ def test_a_layer_belongs_to_the_store_that_it_was_made_in():
     assert get_names() == [] and len(store.get_terms()) == 1
 
 
-@pytest.mark.parametrize("how", ["terms", "activities"])
-def test_a_total_in_a_store_that_has_nothing_in_the_step_is_refused(how):
-    with tfreg.Store().as_default() as store:
-        if how == "terms":
-            layer = make_dense()
-        else:
-            layer = make_dense(kernel_regularizer=None, activity_regularizer=mean)
-        layer(tf.ones([1, 3]))
-    step = tf.function(lambda x: get_total(layer(x)))
-    message = "must be summed in its own store, got total_loss in another one, which"
-    with pytest.raises(ValueError, match=message):
-        step(tf.ones([1, 3]))
-    if how == "activities":
-        with tfreg.step_scope(), pytest.raises(ValueError, match=message):
-            step.python_function(tf.ones([1, 3]))
-    with store.as_default():
-        assert step(tf.ones([1, 3])).numpy() == 3.0
-
-
-@pytest.mark.parametrize("how", ["trace", "scope in trace", "eager"])
-@pytest.mark.parametrize("student_is_penalized", [True, False])
-def test_a_teacher_in_a_store_of_its_own_costs_the_student_nothing(
-    how, student_is_penalized
-):
-    with tfreg.Store().as_default():
-        teacher = make_dense(activity_regularizer=mean, name="teacher")
-    penalties = {} if student_is_penalized else {"kernel_regularizer": None}
-    student = make_dense(**penalties)
-    want = [2.0] * 3 if student_is_penalized else [0.0] * 3
-
-    def step(x):
-        with tf.GradientTape() as tape:
-            total = get_total(student(x) - teacher(x))
-        return total, tape.gradient(total, student.kernel)
-
-    def scoped(x):
-        with tfreg.step_scope():
-            return step(x)
-
-    calls = {"trace": tf.function(step), "scope in trace": tf.function(scoped)}
-    total, gradient = calls.get(how, scoped)(tf.ones([2, 3]))
-    assert total.numpy() == 3.0 * student_is_penalized
-    np.testing.assert_array_equal(gradient[:, 0], want)
-
-
 def test_the_losses_of_another_store_can_be_added_by_hand():
     with tfreg.Store().as_default() as store:
         layer = make_dense(activity_regularizer=tf.reduce_sum)
@@ -581,19 +533,6 @@ def test_the_losses_of_another_store_can_be_added_by_hand():
         return tf.add_n(store.get_collection(LOSSES)) + get_total(outputs)
 
     assert step(tf.ones([2, 3])).numpy() == 6.0
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_the_variables_of_keras_belong_to_the_store_of_their_term(compiled):
-    with tfreg.Store().as_default() as store:
-        dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
-        dense(tf.ones([1, 3]))
-        store.add_term("dense", tfreg.l2_regularizer(2.0), [dense.kernel])
-    step = tf.function(lambda x: get_total(dense(x)), jit_compile=compiled)
-    with pytest.raises(ValueError, match="^(?s:.*)must be summed in its own store"):
-        step(tf.ones([1, 3]))
-    with store.as_default():
-        assert step(tf.ones([1, 3])).numpy() == 3.0
 
 
 def in_thread(function):
@@ -612,44 +551,11 @@ def in_thread(function):
     return outcome[0]
 
 
-def test_a_thread_without_a_store_uses_the_one_that_is_the_default_in_the_other():
-    with tfreg.Store().as_default(), tfreg.Store().as_default() as store:
-        assert in_thread(tfreg.get_default_store) is store
-
-
-def test_a_thread_that_could_mean_either_of_two_stores_is_told_to_enter_one():
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold():
-        with tfreg.Store().as_default():
-            entered.set()
-            leave.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    entered.wait()
-    try:
-        error = in_thread(tfreg.get_default_store)
-        mine = tfreg.get_default_store()
-    finally:
-        leave.set()
-        thread.join()
-    assert isinstance(error, RuntimeError)
-    message = "the default store must be one, got several that other threads use: enter"
-    assert re.match(message, str(error))
-    assert in_thread(tfreg.get_default_store) is mine
-
-
-def test_a_thread_that_has_used_the_process_store_is_not_given_another_one():
+def test_a_thread_that_enters_no_store_uses_that_of_the_process():
     from tfreg.collections import store as stores
 
-    stores._default.add_to_collection("x", 1)
-    try:
-        error = in_thread(tfreg.get_default_store)
-    finally:
-        stores._default.clear_collection("x")
-    assert isinstance(error, RuntimeError)
-    assert in_thread(tfreg.get_default_store) is tfreg.get_default_store()
+    with tfreg.Store().as_default():
+        assert in_thread(tfreg.get_default_store) is stores._default
 
 
 def test_threads_with_stores_of_their_own_train_at_the_same_time():

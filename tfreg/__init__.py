@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         get_collection,
         get_collection_ref,
         get_default_store,
+        penalize_activity,
         step_scope,
     )
     from tfreg.layers import normalization
@@ -84,6 +85,7 @@ _PLACES = {
     "no_regularizer": "tfreg.regularizers",
     "normalization": "tfreg.layers.normalization",
     "optimizers": "tfreg.optimizers",
+    "penalize_activity": "tfreg.collections",
     "regularizers": "tfreg.regularizers",
     "rules": "tfreg.rules",
     "runs": "tfreg.runs",

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfreg.collections import scopes, store
+from tfreg import _tensorflow
+from tfreg.collections import ownership, scopes, store, terms
 
 DataLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -244,10 +245,10 @@ def get_regularization_loss(scope: str | None = None) -> tf.Tensor:
 
     Source: `tf.compat.v1.losses.get_regularization_loss`.
     """
-    kept = store.get_default_store()
-    trains = scopes.get_step() is not None or scopes.is_recording()
-    found = kept.sum_penalties(scope) if trains else kept.get_penalties(scope)
-    losses = [_widen(penalty.value) for penalty in found]
+    current = store.get_default_store()
+    trains = scopes.get_record() is not None or _tensorflow.is_recording()
+    read = current.sum_penalties if trains else current.get_penalties
+    losses = [_widen(penalty.value) for penalty in read(scope)]
     if not losses:
         return tf.constant(0.0)
     return tf.add_n([tf.cast(loss, losses[0].dtype) for loss in losses])
@@ -256,21 +257,28 @@ def get_regularization_loss(scope: str | None = None) -> tf.Tensor:
 @scopes.do_not_convert
 def total_loss(
     data_loss: tf.Tensor,
+    model: Any = None,
     weights: tf.Tensor | None = None,
     num_examples: int | tf.Tensor | None = None,
     global_batch_size: int | tf.Tensor | None = None,
     microbatches: int = 1,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """Returns the mean loss of the data plus every collected penalty.
+    """Returns the mean loss of the data plus the penalties of a model.
 
-    In a replica it is that replica's share: the shares of all replicas add up to the
-    total of one device that holds the whole global batch, and so do their gradients.
+    They are the terms of its variables, and what its layers and its methods added in
+    this step, each once; nothing of another model counts. In a replica it is that
+    replica's share: the shares of all replicas add up to the total of one device that
+    holds the whole global batch, and so do their gradients.
 
     Args:
         data_loss: floating losses `[batch, d1, ..., dn]`, of which the mean is taken;
             or a scalar, the mean over this replica's. Across replicas also what
             `strategy.run` returned of either.
+        model: whose penalties; a tf.Module, a Keras or Sonnet model, any object with
+            `variables`, or a list of these. None, as in TF1: all that the default store
+            holds. Of what was added outside of this function, that form sees only what
+            the functions that it calls have added.
         weights: `[batch]`, one per example; the mean is over those whose weight isn't
             0, as `SUM_BY_NONZERO_WEIGHTS` of TF1.
         num_examples: over how many a scalar is the mean, where replicas' differ.
@@ -279,7 +287,7 @@ def total_loss(
         microbatches: how many calls make up one update. Pass `global_batch_size` where
             their sizes differ; their numbers of nonzero `weights` must not.
         scope: regular expression that a penalty's name must match at its beginning;
-            for models that are trained apart from each other.
+            for parts of a model that are trained separately.
 
     Returns:
         A scalar of the dtype of `data_loss`, float32 for float16 and bfloat16; without
@@ -287,12 +295,20 @@ def total_loss(
 
     Raises:
         ValueError: a penalty was computed where it can't be counted, or would be
-            counted twice; or arguments that contradict each other.
+            counted twice; a layer with an activity regularizer wasn't called in this
+            step; or arguments that contradict each other.
+        TypeError: the model is a function, or something else without variables.
 
     Source: `tf.compat.v1.losses.get_total_loss`, with the data loss given.
     """
     parts = split_total(
-        data_loss, weights, num_examples, global_batch_size, microbatches, scope
+        data_loss,
+        model,
+        weights,
+        num_examples,
+        global_batch_size,
+        microbatches,
+        scope,
     )
     return mark_share(tf.add_n([parts.data, *parts.penalties.values()]))
 
@@ -309,6 +325,7 @@ class Parts(NamedTuple):
 @scopes.do_not_convert
 def split_total(
     data_loss: tf.Tensor,
+    model: Any = None,
     weights: tf.Tensor | None = None,
     num_examples: int | tf.Tensor | None = None,
     global_batch_size: int | tf.Tensor | None = None,
@@ -335,7 +352,7 @@ def split_total(
     data = tf.math.divide_no_nan(total, all_count)
     penalties: dict[str, tf.Tensor] = {}
     fresh = [data]
-    for penalty in store.get_default_store().sum_penalties(scope):
+    for penalty in _sum_penalties(model, scope):
         value = tf.cast(penalty.value, data.dtype)
         if penalty.per_example:  # Of no example it may be NaN.
             part = tf.math.multiply_no_nan(value, share)
@@ -346,6 +363,12 @@ def split_total(
         if not penalty.is_term:
             fresh.append(part)
     return Parts(data, penalties, all_rows, tf.add_n(fresh))
+
+
+def _sum_penalties(model: Any, scope: str | None) -> list[terms.Penalty]:
+    if model is None:
+        return store.get_default_store().sum_penalties(scope)
+    return ownership.sum_penalties(ownership.Model(model), scope)
 
 
 def mark_share(total: tf.Tensor) -> tf.Tensor:

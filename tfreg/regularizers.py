@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 from absl import logging
 
-from tfreg.collections import scopes, store, terms
+from tfreg.collections import ownership, scopes, store, terms
 
 Regularizer = terms.Regularizer
 Scale: TypeAlias = float | tf.Variable | tf.Tensor | Callable[[Any], Any]
@@ -261,7 +261,7 @@ def apply_regularization(
             "No weights to regularize: weights_list must not be empty where the "
             f"collection 'weights' is, got {weights_list!r}: pass variables"
         )
-    name, lasting = "apply_regularization", scopes.get_step() is None
+    name, lasting = "apply_regularization", scopes.get_record() is None
     if lasting:
         _check_lasting(current, regularizer, weights)
     penalty = terms.apply_each(regularizer, weights, name)
@@ -270,7 +270,8 @@ def apply_regularization(
     elif penalty is not None:
         # Once per weight, whatever the examples are: not a step's own loss.
         name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
-        current.add_loss(penalty, name, per_example=False)
+        owner = ownership.find_owner()
+        ownership.add_loss(penalty, name, owner, current, per_example=False)
     return tf.constant(0.0) if penalty is None else penalty
 
 

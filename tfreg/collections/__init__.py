@@ -11,6 +11,7 @@ from tfreg.collections.functions import (
     get_all_collection_keys,
     get_collection,
     get_collection_ref,
+    penalize_activity,
 )
 from tfreg.collections.scopes import step_scope
 from tfreg.collections.store import GraphKeys, Store, get_default_store
@@ -26,5 +27,6 @@ __all__ = [
     "get_collection",
     "get_collection_ref",
     "get_default_store",
+    "penalize_activity",
     "step_scope",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import store
+from tfreg.collections import ownership, scopes, store, terms
 
 
 def add_to_collection(name: Hashable, value: Any) -> None:
@@ -92,16 +92,46 @@ def get_all_collection_keys() -> list[Hashable]:
     return store.get_default_store().get_all_collection_keys()
 
 
+@scopes.do_not_convert
 def add_loss(value: tf.Tensor, name: str = "loss") -> None:
     """Adds a loss of this step to REGULARIZATION_LOSSES, which `total_loss` sums.
+
+    In a method of a tf.Module or of a Keras layer it belongs to that module, and so to
+    the total of every model that holds it. In eager code outside a step it is dropped
+    there, so that prediction works; a plain function must be in a step.
 
     Args:
         value: floating scalar, a mean over this replica's examples.
         name: what `get_collection(..., scope=...)` filters by.
 
     Raises:
-        ValueError: outside a step, or not a scalar.
+        ValueError: not a scalar, or outside a step in a plain function.
 
     Source: `keras.layers.Layer.add_loss`.
     """
-    store.get_default_store().add_loss(value, name)
+    owner = ownership.find_owner()
+    ownership.add_loss(value, name, owner, store.get_default_store())
+
+
+@scopes.do_not_convert
+def penalize_activity(
+    regularizer: terms.Regularizer, outputs: tf.Tensor, name: str = "activity"
+) -> None:
+    """Adds the penalty of outputs, divided by the batch size, to this step.
+
+    It is what a layer's `activity_regularizer` adds, for outputs of anything else.
+
+    Args:
+        regularizer: callable, tensor -> scalar tensor or None.
+        outputs: floating `[batch, ...]`.
+        name: what `get_collection(..., scope=...)` filters by.
+
+    Raises:
+        ValueError: not a scalar, or outside a step in a plain function.
+
+    Source: `activity_regularizer` of `tf.compat.v1.layers`.
+    """
+    penalty = terms.measure_activity(regularizer, outputs)
+    if penalty is not None:
+        owner = ownership.find_owner()
+        ownership.add_loss(penalty, name, owner, store.get_default_store())

@@ -1,11 +1,11 @@
 """Step scopes: where a loss lives that is added in a step, and when it ends.
 
     with tfreg.step_scope(step=optimizer.step):  # eager code, or one of several steps
-        loss = tfreg.losses.total_loss(cross_entropy(y, model(x)))
+        loss = tfreg.losses.total_loss(cross_entropy(y, model(x)), model)
 
 In a `tf.function` the trace is the scope and nothing has to be written. The trap: a
-tensor made in one trace and read in another. So every loss knows the graph, the replica
-and the scope it was added in, and is seen only from there.
+tensor made in one trace and read in another. So every loss hangs on the graph, the
+replica and the scope it was added in, and is seen only from there.
 """
 
 import contextlib
@@ -13,11 +13,13 @@ import dataclasses
 import itertools
 import re
 import threading
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
 import tensorflow as tf
-from tensorflow.python.eager import record  # The only place that knows all tapes.
+
+from tfreg import _tensorflow
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Item = TypeVar("_Item")
@@ -28,112 +30,100 @@ class StepLoss:
     """One regularization loss of a step.
 
     Attributes:
-        store: the `tfreg.collections.store.Store` that it was added to.
         name: what `get_collection` filters by.
-        key: what adds it again at each step: a layer, weakly, or just its name.
-        end: called with it, and whether an exception did it, when its scope ends.
         value: scalar floating tensor.
-        number: grows from loss to loss.
         per_example: it is a mean over the replica's examples.
-        recorded: a tape could record how it was computed.
-        stopped: it has no gradient, whatever tape there is.
+        owner: the module that added it, weakly; None: a plain function did.
+        store: the default store when it was added.
+        record: where it was added.
+        number: grows from loss to loss and from total to total.
+        is_stopped: it has no gradient, whatever tape there is.
         vector_loop: name scope of the `tf.vectorized_map` that it was made in, or None.
-        read: it was returned to somebody.
-        summed: when a total_loss counted it first, compared with `number`; or None.
+        is_read: somebody has its value, and answers for it.
+        totals: who has counted it -> the number of the first total that did.
     """
 
-    store: Any
     name: str
-    key: Hashable
-    end: Callable[["StepLoss", bool], None]
     value: tf.Tensor
-    number: int
-    step: "Step"
     per_example: bool
-    recorded: bool
-    stopped: bool
+    owner: weakref.ref | None
+    store: Any
+    record: "Record"
+    number: int
+    is_stopped: bool
     vector_loop: str | None
-    read: bool = False
-    summed: int | None = None
+    is_read: bool = False
+    totals: dict[Hashable, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(eq=False)
-class Step:
+class Record:
     """What was added in one graph (None: eagerly), by one replica, in one scope.
 
-    `keys` are stores with the keys of losses, of layers whose regularizers gave None,
-    and None for a store whose penalties were read.
+    `owners` are the modules that were called, also those whose regularizers gave None;
+    `values` are those of the stores' other collections.
     """
 
     graph: tf.Graph | None
     replica: int | None
     scope: "Scope | None"
     losses: list[StepLoss] = dataclasses.field(default_factory=list)
-    keys: set[tuple[Any, Hashable]] = dataclasses.field(default_factory=set)
+    owners: list[weakref.ref] = dataclasses.field(default_factory=list)
     values: dict[tuple[Any, Hashable], list] = dataclasses.field(default_factory=dict)
+    read: set[tuple[Any, Hashable]] = dataclasses.field(default_factory=set)
+
+    def has(self, owner: Any) -> bool:
+        """Tells whether a module was called."""
+        return any(ref() is owner for ref in self.owners)
 
 
 @dataclasses.dataclass(eq=False)
 class Scope:
     """One `step_scope`: the graph it was opened in, the step's number and seed.
 
-    In eager code it holds the steps of the replicas, and what was added in functions
-    that were traced meanwhile: those that are dropped at once would be forgotten.
+    In eager code it holds the records of the replicas, and those of functions that were
+    traced meanwhile: a function that is dropped at once would be forgotten.
     """
 
     graph: tf.Graph | None
     number: Any
     seed: int
-    steps: dict[int | None, Step] = dataclasses.field(default_factory=dict)
-    traced: list[StepLoss] = dataclasses.field(default_factory=list)
+    records: dict[int | None, Record] = dataclasses.field(default_factory=dict)
+    traced: list[Record] = dataclasses.field(default_factory=list)
     is_open: bool = True
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Entry(Generic[_Item]):
-    item: _Item
-    thread: threading.Thread
-    in_replica: bool
-
-
 class ThreadStacks(Generic[_Item]):
-    """A stack for each thread, readable from the others.
-
-    The thread of a replica is a new one that knows nothing of who runs it.
-    """
+    """A stack for each thread; a replica's new thread reads those of its callers."""
 
     def __init__(self) -> None:
-        self._entries: list[_Entry[_Item]] = []
+        self._entries: list[tuple[_Item, threading.Thread, bool]] = []
 
     @contextlib.contextmanager
     def push(self, item: _Item) -> Iterator[None]:
         """Puts an item on this thread's stack, inside the block."""
-        entry = _Entry(item, threading.current_thread(), in_replica())
+        entry = (item, threading.current_thread(), in_replica())
         self._entries.append(entry)
         try:
             yield
         finally:
             self._entries.remove(entry)
 
-    def get_own(self) -> list[_Item]:
+    def get(self) -> list[_Item]:
         """Returns this thread's stack."""
         me = threading.current_thread()
-        return [entry.item for entry in tuple(self._entries) if entry.thread is me]
+        return [item for item, thread, _ in tuple(self._entries) if thread is me]
 
-    def get_others(self) -> list[list[_Item]]:
-        """Returns the other threads' stacks, without what replicas have put there."""
-        stacks: dict[threading.Thread, list[_Item]] = {}
-        me = threading.current_thread()
-        for entry in tuple(self._entries):
-            if entry.thread is not me and not entry.in_replica:
-                stacks.setdefault(entry.thread, []).append(entry.item)
-        return [stack for thread, stack in stacks.items() if thread.is_alive()]
-
-    def is_replicas(self) -> bool:
-        """Tells whether this is a replica's thread, that has its callers elsewhere."""
-        me = threading.current_thread()
-        own = [entry for entry in tuple(self._entries) if entry.thread is me]
-        return in_replica() and all(entry.in_replica for entry in own)
+    def get_callers(self) -> list[list[_Item]]:
+        """Returns the stacks of those who may run this replica, none elsewhere."""
+        me, stacks = threading.current_thread(), {}  # type: ignore[var-annotated]
+        entries = tuple(self._entries)
+        if not in_replica() or any(t is me and not inside for _, t, inside in entries):
+            return []
+        for item, thread, inside in entries:
+            if thread is not me and not inside and thread.is_alive():
+                stacks.setdefault(thread, []).append(item)
+        return list(stacks.values())
 
 
 _scopes: ThreadStacks[Scope] = ThreadStacks()
@@ -141,14 +131,11 @@ _scopes: ThreadStacks[Scope] = ThreadStacks()
 
 def get_open_scopes() -> list[Scope]:
     """Returns the scopes that are open here, the innermost last."""
-    own = _scopes.get_own()
-    if not _scopes.is_replicas():
-        return own
-    callers = _scopes.get_others()
+    callers = _scopes.get_callers()
     if len(callers) > 1:
         # Several threads train: only a graph tells which of them runs this replica.
         callers = [[s for s in stack if s.graph is not None] for stack in callers]
-    return [*(scope for stack in callers for scope in stack), *own]
+    return [*itertools.chain.from_iterable(callers), *_scopes.get()]
 
 
 def do_not_convert(function: _Function) -> _Function:
@@ -162,17 +149,6 @@ def do_not_convert(function: _Function) -> _Function:
 def get_graph() -> tf.Graph | None:
     """Returns the graph that is being traced, None in eager code."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-
-
-def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:
-    """Returns a graph and the traces that it is nested in, innermost first."""
-    chain = [graph]
-    while getattr(graph, "building_function", False):
-        graph = graph.outer_graph  # type: ignore[union-attr]
-        if not getattr(graph, "building_function", False):
-            break
-        chain.append(graph)
-    return chain
 
 
 def get_replica() -> int | None:
@@ -190,85 +166,82 @@ def in_replica() -> bool:
     return tf.distribute.has_strategy() and not across
 
 
-def get_owner() -> int | None:
+def _get_own_replica() -> int | None:
     """Returns the replica that owns what is added now, None outside `strategy.run`."""
     return get_replica() if in_replica() else None
-
-
-def get_captured() -> set[int] | None:
-    """Returns the ids of the handles that the traces capture, None without a trace."""
-    chain = get_chain(get_graph())
-    if not all(hasattr(graph, "captures") for graph in chain):
-        return None
-    captures = itertools.chain.from_iterable(getattr(g, "captures", ()) for g in chain)
-    return {id(handle) for handle, _ in captures}
-
-
-def are_captured(variables: Sequence[Any], handles: Container[int]) -> bool:
-    """Tells whether one of the handles belongs to one of the variables."""
-    for variable in variables:
-        parts = [variable] if isinstance(variable, tf.Variable) else [variable.value]
-        parts = getattr(variable, "values", parts)  # A strategy's; above it's Keras's.
-        if any(id(getattr(part, "handle", None)) in handles for part in parts):
-            return True
-    return False
-
-
-def is_recording() -> bool:
-    """Tells whether a tape could record what is computed now."""
-    return record.could_possibly_record()
-
-
-def is_stopped() -> bool:
-    """Tells whether no tape can, as in the forward pass of `tf.recompute_grad`."""
-    return record.pywrap_tfe.TFE_Py_TapeSetIsStopped()
 
 
 def get_vector_loop() -> str | None:
     """Returns the name scope of the `tf.vectorized_map` that this is in, or None."""
     # Its body is traced once, for the first element, into the graph around it.
     name = tf.get_current_name_scope() if get_graph() is not None else ""
-    found = re.match(r"(.*/)?loop_body(_\d+)?(?=/|$)", name)
-    return found.group() if found else None
+    match = re.match(r"(.*/)?loop_body(_\d+)?(?=/|$)", name)
+    return match.group() if match else None
 
 
-def get_step() -> Step | None:
+def get_record() -> Record | None:
     """Returns where a loss added now belongs, None in eager code without a scope."""
-    graph, owner = get_graph(), get_owner()
-    chain = get_chain(graph)
-    scope = next((s for s in reversed(get_open_scopes()) if s.graph in chain), None)
+    graph, replica = get_graph(), _get_own_replica()
+    chain = _tensorflow.get_chain(graph)
+    scopes = get_open_scopes()
+    scope = next((s for s in reversed(scopes) if s.graph in chain), None)
     if graph is None:
         if scope is None:
             return None
-        return scope.steps.setdefault(owner, Step(None, owner, scope))
+        return scope.records.setdefault(replica, Record(None, replica, scope))
     # On the graph itself: a table beside it would keep every graph alive.
-    if not hasattr(graph, "_tfreg_steps"):
-        graph._tfreg_steps = {}
-    key = owner, scope
-    return graph._tfreg_steps.setdefault(key, Step(graph, *key))
+    if not hasattr(graph, "_tfreg_records"):
+        graph._tfreg_records = {}
+    records = graph._tfreg_records
+    if (replica, scope) not in records:
+        record = records[replica, scope] = Record(graph, replica, scope)
+        for outer in chain[1:]:
+            inner = getattr(outer, "_tfreg_inner", [])
+            outer._tfreg_inner = [*inner, weakref.ref(record)]  # type: ignore
+        for eager in (s for s in scopes if s.graph is None):
+            eager.traced.append(record)
+    return records[replica, scope]
 
 
-def get_visible_steps() -> list[Step]:
-    """Returns the steps whose tensors can be read here, the outermost first."""
-    owner, scopes, chain = get_owner(), get_open_scopes(), get_chain(get_graph())
+def get_visible_records() -> list[Record]:
+    """Returns the records whose tensors can be read here, the outermost first."""
+    replica, scopes = _get_own_replica(), get_open_scopes()
+    chain = _tensorflow.get_chain(get_graph())
     if chain == [None]:
         eager = [scope for scope in scopes if scope.graph is None]
-        return [scope.steps[owner] for scope in eager if owner in scope.steps]
+        return [s.records[replica] for s in eager if replica in s.records]
     return [
-        step
+        record
         for graph in reversed(chain)
-        for step in tuple(getattr(graph, "_tfreg_steps", {}).values())
-        if step.replica == owner and (step.scope is None or step.scope in scopes)
+        for record in tuple(getattr(graph, "_tfreg_records", {}).values())
+        if record.replica == replica
+        and (record.scope is None or record.scope in scopes)
     ]
 
 
-def add_to_step(step: Step, loss: StepLoss) -> None:
-    """Makes a loss part of a step."""
-    step.losses.append(loss)
-    step.keys.add((loss.store, loss.key))
-    for scope in get_open_scopes():
-        if step.graph is not None and scope.graph is None:
-            scope.traced.append(loss)
+def get_hidden_records() -> list[Record]:
+    """Returns the records of this step whose tensors can't be read here.
+
+    They are those of functions, branches and loops that this step has called, and of
+    other replicas where this is across replicas. What another thread does isn't in it.
+    """
+    graph, replica, scopes = get_graph(), _get_own_replica(), get_open_scopes()
+    if graph is None:
+        eager = [scope for scope in scopes if scope.graph is None]
+        records = [r for s in eager for r in (*s.traced, *s.records.values())]
+    else:
+        graphs = _tensorflow.find_called(_tensorflow.get_chain(graph))  # type: ignore
+        inner = [ref() for g in graphs for ref in getattr(g, "_tfreg_inner", [])]
+        own = [r for g in graphs for r in getattr(g, "_tfreg_records", {}).values()]
+        records = [*own, *(record for record in inner if record is not None)]
+    visible = get_visible_records()
+    return [
+        record
+        for record in dict.fromkeys(records)
+        if record not in visible
+        and (replica is None or record.replica in (None, replica))
+        and not (record.scope and record.scope.is_open and record.scope not in scopes)
+    ]
 
 
 def is_in_function(graph: tf.Graph | None) -> bool:
@@ -276,8 +249,9 @@ def is_in_function(graph: tf.Graph | None) -> bool:
 
     At its next call in that graph it runs no Python: what it has read there it keeps.
     """
-    inner = itertools.takewhile(lambda g: g is not graph, get_chain(get_graph()))
-    return any(type(g) is tf.__internal__.FuncGraph for g in inner)
+    chain = _tensorflow.get_chain(get_graph())
+    inner = itertools.takewhile(lambda g: g is not graph, chain)
+    return any(g is not None and _tensorflow.is_function(g) for g in inner)
 
 
 def get_step_number() -> tuple[Any, int] | None:
@@ -286,10 +260,11 @@ def get_step_number() -> tuple[Any, int] | None:
     A number that is a tf.Variable is also seen in functions traced inside the scope; a
     tensor or an int only in its own trace, its branches and loops.
     """
-    chain = get_chain(get_graph())
+    chain = _tensorflow.get_chain(get_graph())
     for scope in reversed(get_open_scopes()):
-        here = scope.graph in chain and not is_in_function(scope.graph)
-        if isinstance(scope.number, tf.Variable) or (scope.number is not None and here):
+        is_own = scope.graph in chain and not is_in_function(scope.graph)
+        is_variable = isinstance(scope.number, tf.Variable)
+        if is_variable or (scope.number is not None and is_own):
             return scope.number, scope.seed
     return None
 
@@ -310,13 +285,8 @@ def step_scope(step: Any = None, seed: int = 0) -> Iterator[None]:
     Source: the role that `tf.Graph().as_default()` had for TF1's collections.
     """
     scope = Scope(get_graph(), step, seed)
-    failed = True
     try:
         with _scopes.push(scope):
             yield
-        failed = False
     finally:
         scope.is_open = False
-        losses = [loss for step in scope.steps.values() for loss in step.losses]
-        for loss in [*losses, *scope.traced]:
-            loss.end(loss, failed)

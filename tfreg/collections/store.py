@@ -4,7 +4,7 @@
     tfreg.get_default_store().add_term("w", regularizer, [w])  # lives as long as w
     with tfreg.step_scope():  # eager code; in a tf.function the trace is the scope
         tfreg.add_loss(tf.reduce_mean(y**2), name="energy")  # lives for this step
-        loss = tfreg.losses.total_loss(data_loss)
+        loss = tfreg.losses.total_loss(data_loss)  # of everything in the store
 
 The trap: a penalty kept as a tensor is stale in the next step, or belongs to another
 trace. A weight penalty is kept as a *term* and evaluated where it is asked for.
@@ -14,17 +14,15 @@ import contextlib
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import ledger, scopes, terms
+from tfreg.collections import ownership, scopes, terms
 
 _default: "Store"
 _stores: scopes.ThreadStacks["Store"] = scopes.ThreadStacks()
-_all: list[weakref.ref["Store"]] = []
-_numbers = itertools.count()
 
 
 class GraphKeys:
@@ -64,8 +62,10 @@ def _is_variable(value: Any) -> bool:
     return isinstance(value, tf.Variable)
 
 
-def _get_key(source: Any, name: str) -> Hashable:
-    return name if source is None else weakref.ref(source)
+def get_name(item: Any) -> str | None:
+    """Returns what an item of a collection is filtered by; None: it has no name."""
+    # Eager tensors have none, so those that tf1 collects were given one.
+    return getattr(item, "_tfreg_name", None) or getattr(item, "name", None)
 
 
 class Store:
@@ -79,8 +79,6 @@ class Store:
         self._names: weakref.WeakValueDictionary[str, Any] = (
             weakref.WeakValueDictionary()
         )
-        self._ledger = ledger.Ledger()
-        _all.append(weakref.ref(self, _all.remove))
 
     @contextlib.contextmanager
     def as_default(self) -> Iterator["Store"]:
@@ -129,12 +127,9 @@ class Store:
                 "make the term after the variables"
             )
         name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
-        references = tuple(weakref.ref(v) for v in variables)
         with self._lock:
             name = _find_free(name, {term.name for term in self.get_terms()})
-            term = terms.Term(name, regularizer, references)
-            for variable in variables:
-                variable._tfreg_terms = [*getattr(variable, "_tfreg_terms", []), term]
+            term = terms.bind(name, regularizer, variables)
             self.add_owned(GraphKeys.REGULARIZATION_LOSSES, term)
         return term
 
@@ -153,80 +148,12 @@ class Store:
 
     # What lives for one step.
 
-    @scopes.do_not_convert
-    def add_loss(
-        self,
-        value: tf.Tensor,
-        name: str = "loss",
-        source: Any = None,
-        per_example: bool = True,
-    ) -> None:
-        """Adds a loss to this step's regularization losses.
-
-        Args:
-            value: floating scalar.
-            name: what `get_collection` filters by.
-            source: the layer that adds it again at each step, if there is one.
-            per_example: it is a mean over this replica's examples; otherwise it is the
-                same on every replica and counts once.
-
-        Raises:
-            ValueError: outside a step, or not a scalar.
-        """
-        step = scopes.get_step()
-        if step is None:
-            raise ValueError(
-                f"a loss must be added inside a step, got {name} in eager code outside "
-                "one, where it would be a stale constant for ever: "
-                f"{ledger.WRITE_A_STEP}; for a penalty of variables use "
-                "apply_regularization or a layer's regularizer"
-            )
-        value = terms.apply_each(lambda v: v, [value], name)
-        loss = scopes.StepLoss(
-            store=self,
-            name=name,
-            key=_get_key(source, name),
-            end=self._ledger.end,
-            value=tf.identity(value),
-            number=next(_numbers),
-            step=step,
-            per_example=per_example,
-            recorded=scopes.is_recording(),
-            stopped=scopes.is_stopped(),
-            vector_loop=scopes.get_vector_loop(),
-        )
-        scopes.add_to_step(step, loss)
-        self._ledger.add(loss)
-
-    @scopes.do_not_convert
-    def add_activity(
-        self, name: str, compute: Callable[[], tf.Tensor | None], source: Any
-    ) -> None:
-        """Adds a layer's activity penalty to the step; outside one notes it as missed.
-
-        Prediction in eager code costs nothing and raises nothing; a later `total_loss`
-        that should have counted the penalty raises.
-
-        Args:
-            name: prefix of the penalty's name.
-            compute: gives the penalty, already divided by the batch size, or None.
-            source: the layer.
-        """
-        step, key = scopes.get_step(), _get_key(source, name)
-        if step is None:
-            self._ledger.miss(key, name, scopes.is_recording())
-            return
-        value = compute()
-        step.keys.add((self, key))
-        if value is not None:
-            self.add_loss(value, name, source)
-
-    def _visible_losses(self, scope: str | None) -> list[scopes.StepLoss]:
+    def _get_losses(self, scope: str | None) -> list[scopes.StepLoss]:
         return [
             loss
-            for step in scopes.get_visible_steps()
-            for loss in tuple(step.losses)
-            if loss.store is self and ledger.matches(scope, loss.name)
+            for record in scopes.get_visible_records()
+            for loss in tuple(record.losses)
+            if loss.store is self and ownership.matches(scope, loss.name)
         ]
 
     @scopes.do_not_convert
@@ -239,75 +166,34 @@ class Store:
         penalties = [
             terms.Penalty(term.name, value, per_example=False, is_term=True)
             for term in self.get_terms()
-            if ledger.matches(scope, term.name) and (value := term()) is not None
+            if ownership.matches(scope, term.name) and (value := term()) is not None
         ]
-        step = scopes.get_step()
-        if step is not None:
-            step.keys.add((self, None))  # Whoever reads them answers for them.
-        for loss in self._visible_losses(scope):
-            self._ledger.read(loss)
-            penalties.append(terms.Penalty(loss.name, loss.value, loss.per_example))
-        return penalties
+        return penalties + ownership.read(self._get_losses(scope))
 
     @scopes.do_not_convert
     def sum_penalties(self, scope: str | None = None) -> list[terms.Penalty]:
-        """Returns what `get_penalties` does, for a total that must miss nothing.
+        """Returns what `get_penalties` does, for a total of all that the store holds.
 
         Raises:
             ValueError: a penalty was computed where it cannot be read, or would be
                 counted twice; the message says what to write.
         """
-        steps, losses = scopes.get_visible_steps(), self._visible_losses(scope)
-        self._check_store(steps)
-        keys = {key for step in steps for owner, key in step.keys if owner is self}
-        self._ledger.check(scope, keys)
-        ledger.check_losses(losses)
-        number = next(_numbers)
-        for loss in losses:
-            loss.summed = number if loss.summed is None else loss.summed
+        ownership.check_hidden(lambda loss: loss.store is self, scope)
+        ownership.check_outside(lambda owner, store: store is self, scope)
+        ownership.count(self._get_losses(scope), id(self))
         return self.get_penalties(scope)
-
-    def _check_store(self, steps: Sequence[scopes.Step]) -> None:
-        """Raises where a step uses what other stores penalize and nothing of ours."""
-        losses = [loss for step in steps for loss in tuple(step.losses)]
-        handles = scopes.get_captured()
-        if any(s.store is self for s in losses) or self._is_used(handles):
-            return
-        read = {owner for step in steps for owner, key in step.keys if key is None}
-        names = [s.name for s in losses if s.store not in read]
-        if handles is not None:
-            others = [s for ref in tuple(_all) if (s := ref()) and s not in read]
-            for term in [term for other in others for term in other.get_terms()]:
-                used = scopes.are_captured(term.variables, handles)
-                names += [term.name] * used
-        if names:
-            raise ValueError(
-                f"{names[0]} must be summed in its own store, got total_loss in "
-                "another one, which has nothing in this step: call total_loss under "
-                "that store's as_default(), or add what its get_collection gives"
-            )
-
-    def _is_used(self, handles: Container[int] | None) -> bool:
-        """Tells whether the traces use variables of ours; in eager code: any."""
-        variables = [v for term in self.get_terms() for v in term.variables]
-        for key in tuple(self._owned):
-            if key != GraphKeys.REGULARIZATION_LOSSES:
-                variables += self._get_owned(key)
-        if handles is None:
-            return bool(variables)
-        return scopes.are_captured(variables, handles)
 
     # Collections.
 
     @scopes.do_not_convert
     def add_to_collection(self, key: Hashable, value: Any) -> None:
         """Appends a value; see the function `add_to_collection`."""
-        step = scopes.get_step()
+        record = scopes.get_record()
         if key == GraphKeys.REGULARIZATION_LOSSES:
-            name = ledger.get_name(value)
-            self.add_loss(value, str(name or "loss"))
-        elif step is not None and not _is_variable(value):
-            step.values.setdefault((self, key), []).append(value)
+            name = str(get_name(value) or "loss")
+            ownership.add_loss(value, name, ownership.find_owner(), self)
+        elif record is not None and not _is_variable(value):
+            record.values.setdefault((self, key), []).append(value)
         else:
             self._check_lasting(key, value)
             self._values.setdefault(key, []).append(value)
@@ -316,7 +202,7 @@ class Store:
         if _is_losses_key(key) and _is_eager_tensor(value):
             raise ValueError(
                 f"collection {key!r} must not hold an eager tensor outside a step, got "
-                f"{value!r}, a constant without gradient: {ledger.WRITE_A_STEP}; for a "
+                f"{value!r}, a constant without gradient: {ownership.ADVICE}; for a "
                 "penalty of variables use apply_regularization or a layer's regularizer"
             )
 
@@ -328,11 +214,12 @@ class Store:
         values = self._get_owned(key) + self._values.get(key, [])
         for value in self._values.get(key, []):
             self._check_lasting(key, value)
-        for step in scopes.get_visible_steps():
-            values += step.values.get((self, key), [])
+        for record in scopes.get_visible_records():
+            record.read.add((self, key))
+            values += record.values.get((self, key), [])
         if scope is None:
             return values
-        return [v for v in values if ledger.matches(scope, ledger.get_name(v))]
+        return [v for v in values if ownership.matches(scope, get_name(v))]
 
     @scopes.do_not_convert
     def get_collection_ref(self, key: Hashable) -> list:
@@ -342,10 +229,10 @@ class Store:
                 f"key must not be {key!r}, got it for a live list: its terms live with "
                 "their variables, so read it by get_collection and write by add_loss"
             )
-        step = scopes.get_step()
-        if step is None:
+        record = scopes.get_record()
+        if record is None:
             return self._values.setdefault(key, [])
-        return step.values.setdefault((self, key), [])
+        return record.values.setdefault((self, key), [])
 
     @scopes.do_not_convert
     def clear_collection(self, key: Hashable) -> None:
@@ -353,44 +240,41 @@ class Store:
         self._values.pop(key, None)
         self._owned.pop(key, None)
         if key == GraphKeys.REGULARIZATION_LOSSES:
-            self._ledger.clear()
-        for step in scopes.get_visible_steps():
-            step.values.pop((self, key), None)
+            ownership.forget_outside(self)
+        for record in scopes.get_visible_records():
+            record.values.pop((self, key), None)
             if key == GraphKeys.REGULARIZATION_LOSSES:
-                step.losses[:] = [s for s in step.losses if s.store is not self]
+                record.losses[:] = [s for s in record.losses if s.store is not self]
 
     @scopes.do_not_convert
     def get_all_collection_keys(self) -> list[Hashable]:
         """Returns the keys that have values, those of this step too."""
         keys = {k for table in (self._values, self._owned) for k in table if table[k]}
-        for step in scopes.get_visible_steps():
-            keys |= {k for (owner, k), v in step.values.items() if owner is self and v}
-            if any(loss.store is self for loss in step.losses):
+        for record in scopes.get_visible_records():
+            values = record.values.items()
+            keys |= {k for (store, k), v in values if store is self and v}
+            if any(loss.store is self for loss in record.losses):
                 keys.add(GraphKeys.REGULARIZATION_LOSSES)
         return sorted(keys, key=str)
 
 
 @scopes.do_not_convert
 def get_default_store() -> Store:
-    """Returns the innermost store of `as_default`, else the process's one.
+    """Returns the innermost store of `as_default` in this thread, else the process's.
 
-    A thread that entered none, as a replica's thread, uses the one that is the default
-    in the others.
+    A replica's thread uses the one of whoever runs it.
 
     Raises:
-        RuntimeError: it can't be told which one this thread is to use.
+        RuntimeError: in a replica, threads with different stores may run it.
     """
-    own = _stores.get_own()
+    own = _stores.get()
     if own:
         return own[-1]
-    stores = {stack[-1] for stack in _stores.get_others()}
-    # A replica's thread is new: it can't have used the process's store before.
-    if stores and not scopes.in_replica() and _default.get_all_collection_keys():
-        stores.add(_default)
+    stores = {stack[-1] for stack in _stores.get_callers()}
     if len(stores) > 1:
         raise RuntimeError(
-            "the default store must be one, got several that other threads use: enter "
-            "`with store.as_default():` in this thread too"
+            f"a replica must have one default store, got {len(stores)} that other "
+            "threads use: enter `with store.as_default():` in the replica function"
         )
     return stores.pop() if stores else _default
 

@@ -8,8 +8,9 @@ The trap: an eager penalty made when the model is built is a constant without gr
 """
 
 import dataclasses
+import itertools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -28,19 +29,37 @@ class Term:
     name: str
     regularizer: Regularizer
     references: tuple[weakref.ref, ...]
+    number: int = dataclasses.field(default_factory=itertools.count().__next__)
 
     @property
     def variables(self) -> list[tf.Variable]:
         """The variables that this term penalizes."""
         return [v for v in (ref() for ref in self.references) if v is not None]
 
-    def __call__(self) -> tf.Tensor | None:
+    def __call__(self, only: Container[int] | None = None) -> tf.Tensor | None:
         """Returns the penalty, a scalar, or None where the regularizer gives none.
+
+        Args:
+            only: ids of variables; the others are left out. None: all count.
 
         Raises:
             ValueError: the regularizer returned something that isn't a scalar.
         """
-        return apply_each(self.regularizer, self.variables, self.name)
+        chosen = [v for v in self.variables if only is None or id(v) in only]
+        return apply_each(self.regularizer, chosen, self.name)
+
+
+def bind(name: str, regularizer: Regularizer, variables: Sequence[tf.Variable]) -> Term:
+    """Returns a new term that hangs on its variables."""
+    term = Term(name, regularizer, tuple(weakref.ref(v) for v in variables))
+    for variable in variables:
+        variable._tfreg_terms = (*get_terms(variable), term)
+    return term
+
+
+def get_terms(variable: Any) -> tuple[Term, ...]:
+    """Returns the terms that hang on a variable, in the order of binding."""
+    return getattr(variable, "_tfreg_terms", ())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ The trap: a penalty made where a layer is called counts a shared layer twice. He
 weight penalty becomes a term when its variable is made, and never again.
 """
 
-import functools
 import inspect
 import itertools
 import numbers
@@ -24,7 +23,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import regularizers
-from tfreg.collections import scopes, store, terms
+from tfreg.collections import ownership, scopes, store, terms
 from tfreg.layers import initializers
 
 Regularizer = terms.Regularizer
@@ -280,9 +279,8 @@ class Layer(tf.Module):
             The outputs as they are.
         """
         for regularizer in self.get_regularizers("activity"):
-            compute = functools.partial(terms.measure_activity, regularizer, outputs)
             name = f"{self.name}/activity/Regularizer/{terms.get_name(regularizer)}"
-            self.store.add_activity(name, compute, source=self)
+            ownership.add_activity(regularizer, outputs, name, self, self.store)
         return outputs
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:

@@ -33,9 +33,7 @@ def current_arg_scope() -> ArgScope:
 
     Source: `tf.contrib.framework.current_arg_scope`.
     """
-    own = _stacks.get_own()
-    if not own and _stacks.is_replicas():
-        own = [stack[-1] for stack in _stacks.get_others()]
+    own = _stacks.get() or [stack[-1] for stack in _stacks.get_callers()]
     return own[-1] if own else {}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import collections, regularizers
-from tfreg.collections import scopes, store, terms
+from tfreg.collections import ownership, scopes, store, terms
 from tfreg.tf1 import variable_scopes, variables
 
 
@@ -72,8 +72,12 @@ def apply_regularization(
 
     Source: `tf.contrib.layers.apply_regularization`.
     """
-    if variable_scopes.find_pass() is None or scopes.get_step() is not None:
+    here = variable_scopes.find_pass()
+    if here is None or scopes.get_record() is not None:
         return regularizers.apply_regularization(regularizer, weights_list)
     # Not a term of the variables: the next pass would add it again.
     with scopes.step_scope():
-        return regularizers.apply_regularization(regularizer, weights_list)
+        penalty = regularizers.apply_regularization(regularizer, weights_list)
+    name = f"apply_regularization/Regularizer/{terms.get_name(regularizer)}"
+    ownership.note_call(None, here.owner, store.get_default_store(), name)
+    return penalty

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import scopes, store, terms
+from tfreg.collections import ownership, store, terms
 from tfreg.tf1 import normalizers, shapes, variable_scopes, weights
 from tfreg.tf1.weights import ONES, ZEROS, Activation, Initializer, Regularizer
 
@@ -42,10 +42,7 @@ def _activate(
         # Of the forward function: when its model is dropped, no total misses it.
         owner = variable_scopes.get_pass(name).owner
         path = f"{name}/ActivityRegularizer/{terms.get_name(regularizer)}"
-        measure = scopes.do_not_convert(terms.measure_activity)
-        owner.collections.add_activity(
-            path, lambda: measure(regularizer, outputs), owner
-        )
+        ownership.add_activity(regularizer, outputs, path, owner, owner.collections)
     return outputs
 
 

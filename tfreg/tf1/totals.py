@@ -7,19 +7,15 @@ The trap: losses collected in a tf.function that is called in the step are anoth
 trace's. A total that would miss them raises.
 """
 
-import weakref
 from collections.abc import Hashable
 
 import tensorflow as tf
 
 from tfreg import collections, losses
-from tfreg.collections import ledger, scopes, store, terms
+from tfreg.collections import ownership, scopes, store, terms
 from tfreg.tf1 import variable_scopes
 
 LOSSES = store.GraphKeys.LOSSES
-# Steps of traces in which losses were collected, and those where somebody read them.
-_traced: weakref.WeakSet[scopes.Step] = weakref.WeakSet()
-_read: weakref.WeakSet[scopes.Step] = weakref.WeakSet()
 
 
 @scopes.do_not_convert
@@ -37,18 +33,16 @@ def add_loss(loss: tf.Tensor, loss_collection: Hashable = LOSSES) -> None:
     """
     if loss_collection is None:
         return
-    step = scopes.get_step()
-    if step is None:
+    record = scopes.get_record()
+    if record is None:
         raise ValueError(
             "a loss must be added inside a step, got one in eager code outside: "
-            f"{ledger.WRITE_A_STEP}, or pass loss_collection=None"
+            f"{ownership.ADVICE}, or pass loss_collection=None"
         )
     if not hasattr(loss, "_tfreg_name"):
         loss = variable_scopes.label(tf.identity(loss), "loss")
     collections.add_to_collection(loss_collection, loss)
-    if loss_collection == LOSSES and step.graph is not None:
-        _traced.add(step)
-        _read.discard(step)
+    record.read.discard((store.get_default_store(), loss_collection))
 
 
 def get_losses(
@@ -62,8 +56,6 @@ def get_losses(
 
     Source: `tf.compat.v1.losses.get_losses`.
     """
-    if loss_collection == LOSSES:
-        _read.update(scopes.get_visible_steps())
     return collections.get_collection(loss_collection, scope)
 
 
@@ -128,7 +120,7 @@ def get_total_loss(
     _check_hidden(scope, bool(found))
     data = tf.constant(0.0) if not found else terms.add_up(found)
     scope = scope if add_regularization_losses else r"(?!)"  # Which matches no name.
-    parts = losses.split_total(data, None, num_examples, scope=scope)
+    parts = losses.split_total(data, num_examples=num_examples, scope=scope)
     if not (found or parts.penalties):
         raise ValueError(
             "losses must be collected before their total, got none: call a loss of "
@@ -140,21 +132,16 @@ def get_total_loss(
 def _check_hidden(scope: str | None, has_losses: bool) -> None:
     """Raises where losses were collected in a function that this step calls."""
     key = store.get_default_store(), LOSSES
-    graph, visible = scopes.get_graph(), scopes.get_visible_steps()
-    chain = scopes.get_chain(graph)
-    called = set() if graph is None else ledger.find_called(chain)
-    for step in set(_traced) - set(_read) - set(visible):
-        is_others = step.replica not in (None, scopes.get_owner())
-        if is_others or (step.scope is not None and not step.scope.is_open):
+    # Nobody knows which functions eager code calls beside its own losses.
+    if has_losses and scopes.get_graph() is None:
+        return
+    for record in scopes.get_hidden_records():
+        is_over = record.scope is not None and not record.scope.is_open
+        if is_over or key in record.read:
             continue
-        if graph is None:
-            # Nobody knows which functions eager code calls.
-            matters = not has_losses
-        else:
-            matters = any(outer in called for outer in scopes.get_chain(step.graph))
-        for loss in step.values.get(key, []):
-            name = ledger.get_name(loss)
-            if matters and ledger.matches(scope, name):
+        for loss in record.values.get(key, []):
+            name = store.get_name(loss)
+            if ownership.matches(scope, name):
                 raise ValueError(
                     f"{name} must be collected in the step that sums it, got it "
                     "collected in another function, branch or loop: call "

@@ -19,6 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg import _tensorflow
 from tfreg.collections import scopes, terms
 
 AUTO_REUSE = tf.compat.v1.AUTO_REUSE
@@ -113,7 +114,7 @@ def get_pass(what: str) -> Pass:
         )
     here = _passes.stack[-1]
     graph = here.graph
-    if graph not in scopes.get_chain(scopes.get_graph()) or scopes.is_in_function(
+    if graph not in _tensorflow.get_chain(scopes.get_graph()) or scopes.is_in_function(
         graph
     ):
         # Traced once, it would be left out of the passes to come.

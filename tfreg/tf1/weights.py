@@ -96,7 +96,7 @@ def collect(outputs_collections: Collections, name: str, outputs: tf.Tensor) -> 
     In eager code outside a step nothing is collected: it would go stale.
     """
     keys = variables.list_keys(outputs_collections)
-    if keys and scopes.get_step() is not None:
+    if keys and scopes.get_record() is not None:
         outputs = tf.identity(outputs)
         outputs.aliases, outputs._tfreg_name = [name], f"{name}/outputs"
         collections.add_to_collections(keys, outputs)

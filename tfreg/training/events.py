@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
+from tfreg import _tensorflow
 from tfreg.training import checkpoints
 
 
@@ -62,9 +63,7 @@ class Events:
                 # what was written after the checkpoint that is gone on from.
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
                 event = event_pb2.Event(step=step + 1, session_log=start)
-                tf.raw_ops.ImportEvent(
-                    writer=writer._resource, event=event.SerializeToString()
-                )
+                _tensorflow.write_event(writer, event.SerializeToString())
         with self._write_to("", 0):
             hp.hparams(dict(hparams), trial_id=self._directory.name)
 

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import losses, optimizers
-from tfreg.collections import scopes, store, terms
+from tfreg.collections import ownership, scopes, terms
 from tfreg.optimizers import gradients
 from tfreg.training import precision as precisions
 
@@ -53,8 +53,8 @@ def count_hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor | None:
 class Step:
     """A step of training or of evaluation, for any model, loss and optimizer.
 
-    It counts the penalties of the store that was the default when it was made. An
-    update's order: add up over microbatches and replicas, penalize the weights, clip,
+    Its penalties are the model's. An update's order: add up over microbatches and
+    replicas, penalize the weights, clip,
     apply.
 
     Args:
@@ -112,7 +112,6 @@ class Step:
         self.accumulate = accumulate
         self.dtype = precisions.DTYPES[precision]
         self.loss_scale = precisions.LossScale() if precision == "float16" else None
-        self.store = store.get_default_store()
 
     def __call__(self, x: tf.Tensor, y: tf.Tensor) -> Report:
         """Updates the model once; in `strategy.run` with the gradients of all replicas.
@@ -168,6 +167,7 @@ class Step:
             outputs = self.model(self._cast(x), training=True)
             parts = losses.split_total(
                 self.data_loss(y, outputs),
+                self.model,
                 global_batch_size=global_batch_size,
                 microbatches=self.accumulate,
             )
@@ -182,7 +182,8 @@ class Step:
     def _differentiate_terms(self) -> list[tf.Tensor | None]:
         """Returns the gradients of the weights' penalties, times the loss scale."""
         with self._scope(), tf.GradientTape() as tape:
-            values = [term() for term in self.store.get_terms()]
+            model = ownership.Model(self.model)
+            values = [term(model.ids) for term in model.get_terms()]
             total = terms.add_up([value for value in values if value is not None])
             total = None if total is None else self._scale(total)
         if total is None:
@@ -193,7 +194,7 @@ class Step:
     def _scope(self, microbatch: int = 0) -> Iterator[None]:
         # Another microbatch drops out other units: a seed far from all the others.
         seed = self.seed + 2**32 * microbatch
-        with self.store.as_default(), scopes.step_scope(self.optimizer.step, seed):
+        with scopes.step_scope(self.optimizer.step, seed):
             yield
 
     def _cast(self, x: tf.Tensor) -> tf.Tensor:
@@ -242,7 +243,7 @@ class Step:
         """Returns the report of `compute_gradients`, and changes nothing."""
         with self._scope():
             outputs = self.model(self._cast(x), training=False)
-            parts = losses.split_total(self.data_loss(y, outputs))
+            parts = losses.split_total(self.data_loss(y, outputs), self.model)
         return _report(y, outputs, parts)
 
 

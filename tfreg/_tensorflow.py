@@ -1,0 +1,69 @@
+"""Every use of what TensorFlow doesn't document, each with its reason.
+
+    _tensorflow.get_chain(graph)  # a trace and those around it, innermost first
+
+The trap: an undocumented name that is gone in the next TensorFlow. All of them stand
+here, and `tests/test_tensorflow.py` says of each what it is needed for when it breaks.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+
+def is_recording() -> bool:
+    """Tells whether a tape could record what is computed now.
+
+    `tf.GradientTape` doesn't tell it: only the module that holds all tapes does.
+    """
+    return record.could_possibly_record()
+
+
+def is_stopped() -> bool:
+    """Tells whether no tape can record, as in the forward pass of `tf.recompute_grad`.
+
+    A penalty computed there has a value and no gradient.
+    """
+    return record.pywrap_tfe.TFE_Py_TapeSetIsStopped()
+
+
+def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:
+    """Returns a graph and the traces that it is nested in, innermost first.
+
+    A branch, a loop's body and a nested tf.function read the tensors of their outer
+    traces; no public name leads from one to the other.
+    """
+    chain = [graph]
+    while getattr(graph, "building_function", False):
+        graph = graph.outer_graph  # type: ignore[union-attr]
+        if not getattr(graph, "building_function", False):
+            break
+        chain.append(graph)
+    return chain
+
+
+def find_called(chain: Sequence[tf.Graph]) -> set[tf.Graph]:
+    """Returns the graphs of a chain and of all functions that they call.
+
+    A function that was traced earlier runs no Python when it is called again: only the
+    graph tells that its penalties belong to this step.
+    """
+    functions = [f for graph in chain for f in graph._functions.values()]
+    return {*chain, *(function.graph for function in functions)}
+
+
+def is_function(graph: tf.Graph) -> bool:
+    """Tells whether a graph is a tf.function's, not that of a branch or a loop.
+
+    At its next call a tf.function keeps what it has read; a branch is part of its step.
+    """
+    return type(graph) is tf.__internal__.FuncGraph
+
+
+def write_event(writer: tf.summary.SummaryWriter, event: bytes) -> None:
+    """Writes a serialized `Event` to an open writer.
+
+    `tf.summary` writes summaries alone, and a resumed run needs a session's START.
+    """
+    tf.raw_ops.ImportEvent(writer=writer._resource, event=event)

@@ -1,0 +1,362 @@
+"""Whose penalties they are: the terms and the step's losses of one model.
+
+    penalties = ownership.sum_penalties(model)  # in a step, under its tape
+
+A model owns the terms of its variables and what its modules add in a step. The traps: a
+penalty of another model in the same process that is counted, and one of this model that
+was computed where nobody can read it, and isn't.
+"""
+
+import inspect
+import itertools
+import re
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfreg import _tensorflow
+from tfreg.collections import scopes, terms
+
+ADVICE = (
+    "call the model and total_loss in the same tf.function, branch, loop or replica, "
+    "in eager code inside one `with tfreg.step_scope():`"
+)
+_numbers = itertools.count()
+
+# Modules whose losses were dropped in eager code outside a step: id -> what is known.
+_outside: dict[int, tuple[weakref.ref, Any, str]] = {}
+
+
+def list_parts(model: Any) -> list[Any]:
+    """Returns a model and all modules, layers and variables in it, each once.
+
+    Args:
+        model: a tf.Module, a Keras or Sonnet model, any object with `variables`, or a
+            list, tuple or dict of these.
+
+    Raises:
+        TypeError: it can hold no variable, as a function.
+    """
+    parts: dict[int, Any] = {}
+    waiting = [model, *_list_attributes(model), getattr(model, "variables", ())]
+    while waiting:
+        item = waiting.pop(0)
+        if isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting.extend(item)
+        elif id(item) not in parts and (terms.is_variable(item) or _is_module(item)):
+            parts[id(item)] = item
+            waiting.extend(_list_attributes(item))
+    if not parts:
+        raise TypeError(
+            "model must be what holds the variables, as a tf.Module, a Keras model or "
+            f"a list of layers, got {model!r}: pass the layers that it calls"
+        )
+    return list(parts.values())
+
+
+def _list_attributes(item: Any) -> list[Any]:
+    if terms.is_variable(item):
+        return []
+    return list(getattr(item, "__dict__", {}).values())
+
+
+def list_terms(parts: Sequence[Any]) -> list[terms.Term]:
+    """Returns the terms of the variables among a model's parts, the oldest first."""
+    found = {term for part in parts for term in terms.get_terms(part)}
+    return sorted(found, key=lambda term: term.number)
+
+
+def find_owner() -> Any:
+    """Returns the module whose method is running, the innermost one, or None."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if _is_module(first) and hasattr(first, code.co_name.removeprefix("tf__")):
+            return first
+        frame = frame.f_back
+    return None
+
+
+def _is_module(value: Any) -> bool:
+    # Of the class: Keras computes its properties.
+    return isinstance(value, tf.Module) or hasattr(type(value), "trainable_variables")
+
+
+def matches(scope: str | None, name: str | None) -> bool:
+    """Tells whether a name matches a scope at its beginning; None: everything does."""
+    return scope is None or (name is not None and re.match(scope, name) is not None)
+
+
+def add_loss(
+    value: tf.Tensor, name: str, owner: Any, store: Any, per_example: bool = True
+) -> None:
+    """Adds a loss to this step.
+
+    Args:
+        value: floating scalar.
+        name: what `get_collection` filters by.
+        owner: the module that adds it; None: a plain function.
+        store: the default store.
+        per_example: it is a mean over this replica's examples; otherwise it is the
+            same on every replica and counts once.
+
+    Raises:
+        ValueError: not a scalar; or in eager code outside a step without an owner.
+    """
+    record = scopes.get_record()
+    value = terms.apply_each(lambda v: v, [value], name)
+    if not note_call(record, owner, store, name):
+        return
+    if record is None:
+        raise ValueError(
+            f"a loss must be added inside a step, got {name} in eager code outside "
+            f"one, where it would be a constant for ever: {ADVICE}; for a penalty of "
+            "variables use apply_regularization or a layer's regularizer"
+        )
+    loss = scopes.StepLoss(
+        name=name,
+        value=tf.identity(value),
+        per_example=per_example,
+        owner=None if owner is None else weakref.ref(owner),
+        store=store,
+        record=record,
+        number=next(_numbers),
+        is_stopped=_tensorflow.is_stopped(),
+        vector_loop=scopes.get_vector_loop(),
+    )
+    record.losses.append(loss)
+
+
+@scopes.do_not_convert
+def add_activity(
+    regularizer: terms.Regularizer,
+    outputs: tf.Tensor,
+    name: str,
+    owner: Any,
+    store: Any,
+) -> None:
+    """Adds a layer's activity penalty to this step; outside one it isn't computed."""
+    if note_call(scopes.get_record(), owner, store, name):
+        penalty = terms.measure_activity(regularizer, outputs)
+        if penalty is not None:
+            add_loss(penalty, name, owner, store)
+
+
+def note_call(record: scopes.Record | None, owner: Any, store: Any, name: str) -> bool:
+    """Notes that a module leaves a loss in this step; returns whether it is to.
+
+    In eager code outside a step a module's loss is dropped, so that prediction costs
+    nothing; a later total there raises.
+    """
+    if owner is None:
+        return True
+    if record is None:
+        key = id(owner)
+        reference = weakref.ref(owner, lambda _: _outside.pop(key, None))
+        _outside[key] = reference, store, name
+        return False
+    _outside.pop(id(owner), None)
+    if not record.has(owner):
+        record.owners.append(weakref.ref(owner))
+    return True
+
+
+def forget_outside(store: Any) -> None:
+    """Forgets what a store's modules have dropped outside of steps."""
+    for key, (_, other, _) in tuple(_outside.items()):
+        if other is store:
+            del _outside[key]
+
+
+class Model:
+    """What belongs to a model in this step.
+
+    Args:
+        model: as for `list_parts`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.parts = list_parts(model)
+        self.ids = {id(part) for part in self.parts}
+        self.key = frozenset(id(p) for p in self.parts if terms.is_variable(p))
+        self._holders: dict[int, bool] = {}
+
+    def owns(self, loss: scopes.StepLoss) -> bool:
+        """Tells whether a loss is one of the model's, or the step's around it."""
+        if loss.owner is None:
+            return True
+        owner = loss.owner()
+        return owner is not None and (id(owner) in self.ids or self._is_held(owner))
+
+    def is_its_own(self, loss: scopes.StepLoss) -> bool:
+        """Tells whether a module of the model has added a loss."""
+        return loss.owner is not None and id(loss.owner()) in self.ids
+
+    def _is_held(self, owner: Any) -> bool:
+        """Tells whether a module holds the model, as one that is a training step."""
+        if id(owner) not in self._holders:
+            ids = {id(part) for part in list_parts(owner)}
+            self._holders[id(owner)] = bool(self.key) and self.key <= ids
+        return self._holders[id(owner)]
+
+    def get_terms(self) -> list[terms.Term]:
+        """Returns the terms of the model's variables, the oldest first."""
+        return list_terms(self.parts)
+
+
+@scopes.do_not_convert
+def sum_penalties(model: Model, scope: str | None = None) -> list[terms.Penalty]:
+    """Returns every penalty of a model, evaluated now, for a total that misses none.
+
+    Args:
+        model: whose penalties.
+        scope: regular expression that a name must match at its beginning.
+
+    Raises:
+        ValueError: a penalty was computed where it can't be read, would be counted
+            twice, or has no gradient; the message says what to write.
+    """
+    losses = [
+        loss
+        for record in scopes.get_visible_records()
+        for loss in record.losses
+        if model.owns(loss) and matches(scope, loss.name)
+    ]
+    for part in model.parts:
+        _check_activity(part, scope)
+    check_hidden(lambda s: s.owner is None or model.is_its_own(s), scope)
+    check_outside(lambda owner, store: id(owner) in model.ids, scope)
+    count(losses, model.key)
+    _check_sole_total([s for s in losses if not model.is_its_own(s)], model.key)
+    penalties = [
+        terms.Penalty(term.name, value, per_example=False, is_term=True)
+        for term in model.get_terms()
+        if matches(scope, term.name) and (value := term(model.ids)) is not None
+    ]
+    return penalties + read(losses)
+
+
+def read(losses: Sequence[scopes.StepLoss]) -> list[terms.Penalty]:
+    """Returns the penalties of losses, for whose values the caller now answers."""
+    for loss in losses:
+        loss.is_read = True
+    return [terms.Penalty(s.name, s.value, s.per_example) for s in losses]
+
+
+def _check_activity(part: Any, scope: str | None) -> None:
+    """Raises where a layer with an activity regularizer left nothing in this step."""
+    if not hasattr(type(part), "penalize_activity") or not part.activity_regularizer:
+        return
+    name = f"{part.name}/activity"
+    if not matches(scope, name) or any(
+        record.has(part) for record in scopes.get_visible_records()
+    ):
+        return
+    hidden = [record for record in scopes.get_hidden_records() if record.has(part)]
+    losses = [s for r in hidden for s in r.losses if s.owner and s.owner() is part]
+    if hidden and all(loss.is_read for loss in losses):
+        return
+    raise ValueError(_describe(name, "elsewhere" if hidden else "nowhere in this step"))
+
+
+def check_hidden(
+    is_counted: Callable[[scopes.StepLoss], bool], scope: str | None
+) -> None:
+    """Raises where this step has computed a loss that can't be read here."""
+    visible = scopes.get_visible_records()
+    for record in scopes.get_hidden_records():
+        for loss in record.losses:
+            if loss.is_read or not is_counted(loss) or not matches(scope, loss.name):
+                continue
+            owner = loss.owner() if loss.owner else None
+            again = owner is not None and any(r.has(owner) for r in visible)
+            # It was given a scope of its own, beside the one that counts.
+            is_over = record.scope is not None and not record.scope.is_open
+            if is_over and (again or loss.owner is None):
+                continue
+            place = "in another function, replica, branch, loop or scope"
+            raise ValueError(_describe(loss.name, place))
+
+
+def check_outside(is_counted: Callable[[Any, Any], bool], scope: str | None) -> None:
+    """Raises in eager code where a module has dropped a loss outside a step."""
+    if scopes.get_graph() is not None:
+        return  # Which counts nothing eager; the module may have predicted before.
+    visible = scopes.get_visible_records()
+    for reference, store, name in tuple(_outside.values()):
+        owner = reference()
+        if owner is None or not is_counted(owner, store) or not matches(scope, name):
+            continue
+        if not any(record.has(owner) for record in visible):
+            raise ValueError(_describe(name, "in eager code outside any step"))
+
+
+def _describe(name: str, place: str) -> str:
+    eagerly = ""
+    if tf.config.functions_run_eagerly():
+        eagerly = " (run_functions_eagerly disables tf.function)"
+    return (
+        f"{name} must be computed where total_loss counts it, got it computed {place}"
+        f"{eagerly}: {ADVICE}; or pass total_loss only the part of the model that the "
+        "step calls"
+    )
+
+
+def count(losses: Sequence[scopes.StepLoss], key: Any) -> None:
+    """Notes that a total counts these losses.
+
+    Args:
+        losses: those of one step.
+        key: whose total it is; a set of variables' ids for a model.
+
+    Raises:
+        ValueError: the total would be wrong: some were in a total before others were
+            added, or in another model's; the value is that of one element, or that of
+            the first call; or there is no gradient.
+    """
+    loop = scopes.get_vector_loop() or ""
+    totals = [loss.totals[key] for loss in losses if key in loss.totals]
+    for loss in losses:
+        if totals and key not in loss.totals and loss.number > min(totals):
+            raise ValueError(
+                f"{loss.name} must be in one total, got a second total_loss after "
+                "another forward pass in the same step: put each pass and its total "
+                "into a `with tfreg.step_scope():` of its own"
+            )
+        _check_place(loss, loop)
+    number = next(_numbers)
+    for loss in losses:
+        loss.totals.setdefault(key, number)
+
+
+def _check_sole_total(losses: Sequence[scopes.StepLoss], key: frozenset) -> None:
+    """Raises where a loss that is no module's is in the totals of two models."""
+    for loss in losses:
+        if any(isinstance(k, frozenset) and k != key for k in loss.totals):
+            raise ValueError(
+                f"{loss.name} must be in one model's total, got it from a plain "
+                "function in a step with the totals of two models: add it in a method "
+                "of the model that it belongs to"
+            )
+
+
+def _check_place(loss: scopes.StepLoss, loop: str) -> None:
+    """Raises where a visible value isn't the one to be counted here."""
+    graph = loss.record.graph
+    inside = loss.vector_loop is None or f"{loop}/".startswith(f"{loss.vector_loop}/")
+    if graph is scopes.get_graph() and not inside:
+        raise ValueError(_describe(loss.name, "in a tf.vectorized_map"))
+    if graph is not None and scopes.is_in_function(graph):
+        raise ValueError(_describe(loss.name, "outside the tf.function of total_loss"))
+    if loss.is_stopped and _tensorflow.is_recording():
+        raise ValueError(
+            f"{loss.name} must have a gradient, got it computed where no tape records, "
+            "as in tf.recompute_grad: make the layer without its activity regularizer, "
+            "and call tfreg.penalize_activity(regularizer, outputs) with the outputs "
+            "that tf.recompute_grad returns"
+        )
