@@ -1,15 +1,21 @@
-"""README.md and docs/ are true: their code runs, and prints what is written beside it."""
+"""README.md and docs/ are true: the code runs, and prints what is promised there."""
 
 import contextlib
+import functools
 import io
+import os
 import pathlib
 import re
+import subprocess
+import sys
+import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tf1_originals
 
 import tfreg
+from tfreg import tf1
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
@@ -53,3 +59,106 @@ def test_every_page_has_code():
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_prints_what_it_promises(page, tmp_path):
     run(f"docs/{page}", tmp_path)
+
+
+def test_readme_learns(tmp_path):
+    (block,) = get_blocks("README.md")
+    # The first loss of ten classes is about log(10) = 2.3.
+    assert 0.05 < float(execute(block, tmp_path, {})) < 1.15
+
+
+def test_readme_has_at_most_900_words():
+    assert len(read("README.md").split()) <= 900
+
+
+def test_readme_has_rows_of_the_table_of_traps():
+    def get_rows(page):
+        lines = re.findall(r"^\| (.*) \|$", read(page), re.M)
+        return [line.split(" | ") for line in lines]
+
+    traps = {title: cells for title, *cells in get_rows("docs/traps.md")}
+    rows = [row for row in get_rows("README.md") if len(row) == 3 and row[0] in traps]
+    assert len(rows) == 5
+    for title, plain, ours in rows:
+        assert traps[title] == [plain, ours, ours]
+
+
+def test_speeds_of_the_readme_are_those_of_the_tables():
+    readme, page = " ".join(read("README.md").split()), read("docs/speed.md")
+    text = re.search(r"## How fast (.*?)\[docs/speed", readme)[1]
+    speeds = re.findall(r"\b(?:\d,\d{3}|\d{3})\b", text)
+    assert len(speeds) == 3
+    assert all(f"| {speed} |" in page for speed in speeds)
+    assert f"{re.search(r'(4[.]6) times', text)[1]} times the steps" in page
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "BUILD.md", *(f"docs/{p}" for p in PAGES)]
+)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", read(page))
+    for link in links:
+        assert ((ROOT / page).parent / link).exists(), link
+
+
+def read_port():
+    """Returns the page's script, what becomes of it, its last function, the report."""
+    page = read("docs/porting.md")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    return [*blocks[:3], *get_blocks("docs/porting.md", "text")]
+
+
+def test_the_script_becomes_what_is_shown(tmp_path):
+    before, after, _, report = read_port()
+    (tmp_path / "train.py").write_text(before)
+    command = [sys.executable, str(ROOT / "scripts" / "port.py"), "train.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stdout.partition("\n\ndef train(")[0] == after
+    assert done.stderr == report
+
+
+def test_both_scripts_train_alike(mended_slim, rng):
+    before, after, by_hand, _ = read_port()
+    batches = [
+        (rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 3, 8))
+        for _ in range(10)
+    ]
+
+    def start_alike(source):
+        regularizer = "weights_regularizer="
+        assert regularizer in source
+        initializer = "weights_initializer=tf.constant_initializer(0.1), "
+        return source.replace(regularizer, initializer + regularizer)
+
+    with tf1_originals.graph():
+        expected = tf1_originals.load(start_alike(before)).train(batches)
+    ported = types.ModuleType("ported")
+    exec(compile(start_alike(after + by_hand), "ported", "exec"), ported.__dict__)
+    # Float32.
+    np.testing.assert_allclose(ported.train(batches), expected, rtol=1e-6)
+
+
+def get_attribute(path):
+    first, *parts = path.split(".")
+    return functools.reduce(getattr, parts, {"tfreg": tfreg, "tf1": tf1}[first])
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{page}" for page in PAGES)])
+def test_every_name_exists(page):
+    for name in re.findall(r"\b((?:tf1|tfreg)\.[a-zA-Z_][\w.]*\w)\b", read(page)):
+        get_attribute(name.removesuffix(".X"))
+
+
+def test_every_function_of_a_family_exists():
+    rows = re.findall(
+        r"\| `(tf1\.\w+)\.X`: (.*?)(?:;.*)? \|\n", read("docs/porting.md")
+    )
+    assert len(rows) == 3
+    for family, words in rows:
+        words = re.sub(r"\(.*?\)", "", words)
+        for word in re.findall(r"\b\w+", words):
+            assert hasattr(get_attribute(family), word), f"{family}.{word}"
