@@ -27,8 +27,8 @@ def read(page):
 
 def get_blocks(page, language="python"):
     """Returns the code blocks of a page, those of TF1 left out."""
-    found = re.findall(rf"^```{language}\n(.*?)^```", read(page), re.M | re.S)
-    return [block for block in found if "tensorflow.contrib" not in block]
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", read(page), re.M | re.S)
+    return [block for block in blocks if "tensorflow.contrib" not in block]
 
 
 def execute(code, folder, names):
@@ -99,6 +99,10 @@ def test_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", read(page))
     for link in links:
         assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_citation_has_the_version():
+    assert f"\nversion: {tfreg.__version__}\n" in read("CITATION.cff")
 
 
 def read_port():
