@@ -41,7 +41,8 @@ class Optimizer(tf.Module):
         step: int64 scalar variable, the number of updates applied.
         slots: slot's name -> its variables, in the order of those built.
 
-    Raises: ValueError: an argument is not what it must be.
+    Raises:
+        ValueError: an argument is not what it must be.
     """
 
     def __init__(
@@ -148,7 +149,8 @@ def sgd(learning_rate: LearningRate) -> Optimizer:
     Args:
         learning_rate: as for `Optimizer`, in weight per gradient.
 
-    Raises: ValueError: `learning_rate` is not what it must be.
+    Raises:
+        ValueError: `learning_rate` is not what it must be.
     Source: `tf.compat.v1.train.GradientDescentOptimizer`.
     """
 
@@ -168,7 +170,8 @@ def momentum(
         momentum: float >= 0 and < 1, what stays of the sum.
         nesterov: whether to look ahead: `w -= learning_rate * (g + momentum * accum)`.
 
-    Raises: ValueError: a number is not what it must be.
+    Raises:
+        ValueError: a number is not what it must be.
     Source: `tf.compat.v1`, torch. Keras sums rate * g: another sum if the rate changes.
     """
     kernel = functools.partial(
@@ -211,7 +214,8 @@ def adamw(
         epsilon: finite float > 0, in units of the gradient.
         weight_decay: finite float >= 0, per unit of learning rate; 0.0 is none.
 
-    Raises: ValueError: an argument is not what it must be.
+    Raises:
+        ValueError: an argument is not what it must be.
     Source: Keras `AdamW`, `torch.optim.AdamW`.
     """
     beta_1 = schedules.check_float("beta_1", beta_1, schedules.FRACTION)
@@ -251,7 +255,8 @@ def rmsprop(
         epsilon: finite float > 0, in units of the squared gradient.
         initial_mean_square: finite float >= 0, where ms starts.
 
-    Raises: ValueError: an argument is not what it must be.
+    Raises:
+        ValueError: an argument is not what it must be.
     Source: Keras; `tf.compat.v1` with `epsilon=1e-10, initial_mean_square=1.0`.
     """
     kernel = functools.partial(
@@ -278,7 +283,8 @@ def adagrad(
         initial_accumulator_value: finite float >= 0, where accum starts.
         epsilon: finite float > 0, in units of the gradient; Keras has it in the root.
 
-    Raises: ValueError: an argument is not what it must be.
+    Raises:
+        ValueError: an argument is not what it must be.
     Source: `torch.optim.Adagrad`; `tf.compat.v1.train.AdagradOptimizer` has no epsilon.
     """
     epsilon = schedules.check_float("epsilon", epsilon, schedules.POSITIVE)

@@ -35,7 +35,8 @@ def cosine(
         warmup_steps: int >= 0; above 0, the rate at step 0 is 0.
         final: finite float >= 0.
 
-    Raises: ValueError: an argument is not what it must be.
+    Raises:
+        ValueError: an argument is not what it must be.
     Source: Keras `CosineDecay`, whose decay_steps is `num_steps - warmup_steps`.
     """
     peak = check_float("peak", peak, POSITIVE)
@@ -63,7 +64,8 @@ def piecewise(
         values: finite floats >= 0, one more than boundaries.
         warmup_steps: int >= 0; up to there the rate is multiplied by step / this.
 
-    Raises: ValueError: an argument is not what it must be.
+    Raises:
+        ValueError: an argument is not what it must be.
     Source: Keras `PiecewiseConstantDecay`.
     """
     boundaries = list(boundaries)
