@@ -61,6 +61,15 @@ def is_function(graph: tf.Graph) -> bool:
     return type(graph) is tf.__internal__.FuncGraph
 
 
+def get_handle(variable: tf.Variable) -> tf.Tensor:
+    """Returns what raw operations take for a variable, in a replica its own copy's.
+
+    A replica that is compiled can't aggregate, as `assign` would: each applies the sum
+    that all of them have to a copy of its own.
+    """
+    return variable.handle
+
+
 def write_event(writer: tf.summary.SummaryWriter, event: bytes) -> None:
     """Writes a serialized `Event` to an open writer.
 

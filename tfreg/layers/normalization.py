@@ -11,6 +11,7 @@ import functools
 
 import tensorflow as tf
 
+from tfreg import _tensorflow
 from tfreg.layers import base, initializers
 
 Regularizer = base.Regularizer
@@ -77,9 +78,9 @@ class BatchNorm(base.Layer):
                 (moving_mean, moving_variance), old, (mean, variance), strict=True
             ):
                 # By the handle: every replica moves its own copy, all alike.
-                tf.raw_ops.AssignSubVariableOp(
-                    resource=moving.handle, value=(1 - self.momentum) * (before - now)
-                )
+                handle = _tensorflow.get_handle(moving)
+                change = (1 - self.momentum) * (before - now)
+                tf.raw_ops.AssignSubVariableOp(resource=handle, value=change)
         outputs = tf.nn.batch_normalization(
             wide, mean, variance, beta, gamma, self.epsilon
         )

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from tfreg import _tensorflow
 from tfreg.collections import scopes
 from tfreg.optimizers import gradients as sums
 from tfreg.optimizers import schedules
@@ -132,15 +133,19 @@ class Optimizer(tf.Module):
         for i, (gradient, w) in enumerate(zip(gradients, variables, strict=True)):
             if gradient is None:
                 continue
+            handle = _tensorflow.get_handle(w)
             if self._weight_decay:
                 decay = tf.cast(rate * self._weight_decay, w.dtype) * w.read_value()
-                tf.raw_ops.AssignSubVariableOp(resource=w.handle, value=decay)
+                tf.raw_ops.AssignSubVariableOp(resource=handle, value=decay)
             dense = tf.convert_to_tensor(gradient, w.dtype)
-            slots = {slot: made[i].handle for slot, made in self.slots.items()}
-            self._kernel(var=w.handle, lr=tf.cast(lr, w.dtype), grad=dense, **slots)
+            slots = {
+                slot: _tensorflow.get_handle(made[i])
+                for slot, made in self.slots.items()
+            }
+            self._kernel(var=handle, lr=tf.cast(lr, w.dtype), grad=dense, **slots)
         # By the handle: a compiled replica cannot aggregate, and each counts its own.
-        one = tf.ones([], tf.int64)
-        tf.raw_ops.AssignAddVariableOp(resource=self.step.handle, value=one)
+        step, one = _tensorflow.get_handle(self.step), tf.ones([], tf.int64)
+        tf.raw_ops.AssignAddVariableOp(resource=step, value=one)
 
 
 def sgd(learning_rate: LearningRate) -> Optimizer:

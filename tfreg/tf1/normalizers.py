@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg import _tensorflow
 from tfreg.collections import store
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
@@ -179,7 +180,8 @@ def _move(variable: tf.Variable, change: tf.Tensor) -> None:
     if tf.distribute.in_cross_replica_context():
         variable.assign_sub(change)
     else:  # By the handle: every replica moves its own copy.
-        tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=change)
+        handle = _tensorflow.get_handle(variable)
+        tf.raw_ops.AssignSubVariableOp(resource=handle, value=change)
 
 
 def _run_fused(

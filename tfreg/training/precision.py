@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfreg import _tensorflow
+
 DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
 
 
@@ -65,7 +67,8 @@ class LossScale(tf.Module):
             (self.num_good, good),
             (self.num_skipped, skipped),
         ):
-            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
+            handle = _tensorflow.get_handle(variable)
+            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
 
 
 def _make_variable(value: float, dtype: tf.DType, name: str) -> tf.Variable:

@@ -1,0 +1,139 @@
+"""What tfreg needs of undocumented TensorFlow, and where it is allowed to."""
+
+import pathlib
+import re
+
+import pytest
+import tensorflow as tf
+
+import tfreg
+from tfreg import _tensorflow
+
+PACKAGE = pathlib.Path(tfreg.__file__).parent
+UNDOCUMENTED = re.compile(
+    r"tensorflow\.(python|compiler)\b|keras\.src\b|__internal__|\.handle\b"
+    r"|\b(building_function|outer_graph)\b|\.(_functions|_flatten|_resource)\b|TFE_Py_"
+)
+
+
+def test_undocumented_tensorflow_stands_in_one_module():
+    uses = {
+        (path.name, match.group())
+        for path in PACKAGE.rglob("*.py")
+        for match in UNDOCUMENTED.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert {name for name, _ in uses} == {"_tensorflow.py"}
+    assert len(uses) <= 8
+
+
+def test_a_tape_tells_whether_it_could_record():
+    outside = _tensorflow.is_recording()
+    with tf.GradientTape() as tape:
+        inside = _tensorflow.is_recording()
+        with tape.stop_recording():
+            stopped = _tensorflow.is_recording()
+    want = (False, True, False)
+    assert (outside, inside, stopped) == want, "eager.record.could_possibly_record"
+
+
+def test_recompute_grad_stops_all_tapes():
+    seen = []
+
+    def forward(x):
+        seen.append(_tensorflow.is_stopped())
+        return x
+
+    with tf.GradientTape():
+        tf.recompute_grad(forward)(tf.ones([]))
+        assert seen == [True] and not _tensorflow.is_stopped(), "TapeSetIsStopped"
+
+
+def test_a_trace_knows_those_around_it():
+    chains = []
+
+    @tf.function
+    def outer(x):
+        graph = tf.compat.v1.get_default_graph()
+
+        def branch():
+            inner = tf.compat.v1.get_default_graph()
+            chains.append((graph, _tensorflow.get_chain(inner)))
+            return x
+
+        return tf.cond(x > 0, branch, lambda: x)
+
+    outer(tf.ones([]))
+    graph, chain = chains[0]
+    assert chain[1:] == [graph], "FuncGraph.outer_graph, building_function"
+    assert _tensorflow.get_chain(None) == [None]
+    with tf.Graph().as_default() as plain:
+        assert _tensorflow.get_chain(plain) == [plain]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_trace_knows_the_functions_that_it_calls(compiled):
+    inner = tf.function(lambda x: x + 1.0, jit_compile=compiled)
+    traced = inner.get_concrete_function(tf.ones([])).graph
+
+    @tf.function
+    def outer(x):
+        before = _tensorflow.find_called([tf.compat.v1.get_default_graph()])
+        y = inner(x)
+        after = _tensorflow.find_called([tf.compat.v1.get_default_graph()])
+        assert len(before) == 1 and traced in after, "Graph._functions"
+        return y
+
+    assert outer(tf.ones([])) == 2.0
+
+
+def test_a_function_is_told_from_a_branch():
+    kinds = {}
+
+    def note(name, x):
+        graph = tf.compat.v1.get_default_graph()
+        kinds[name] = _tensorflow.is_function(graph)
+        return x
+
+    @tf.function
+    def outer(x):
+        x = tf.cond(x > 0, lambda: note("cond", x), lambda: x)
+        x = tf.while_loop(lambda x: x < 2, lambda x: note("while", x) + 1.0, [x])[0]
+        return note("function", x)
+
+    outer(tf.ones([]))
+    want = {"cond": False, "while": False, "function": True}
+    assert kinds == want, "tf.__internal__.FuncGraph"
+
+
+def test_a_replica_writes_its_own_copy_by_the_handle():
+    reduction = tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], reduction)
+    with strategy.scope():
+        variable = tf.Variable(0.0)
+
+    def add():
+        context = tf.distribute.get_replica_context()
+        number = tf.cast(context.replica_id_in_sync_group, tf.float32)
+        handle = _tensorflow.get_handle(variable)
+        tf.raw_ops.AssignAddVariableOp(resource=handle, value=number)
+
+    tf.function(lambda: strategy.run(add))()
+    copies = strategy.experimental_local_results(variable)
+    assert [float(copy) for copy in copies] == [0.0, 1.0], "Variable.handle"
+
+
+def test_an_event_that_is_no_summary_is_written(tmp_path):
+    from tensorflow.core.util import event_pb2
+
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    event = event_pb2.Event(step=7, session_log=start)
+    _tensorflow.write_event(writer, event.SerializeToString())
+    writer.close()
+    (path,) = tmp_path.iterdir()
+    events = [
+        event_pb2.Event.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(path))
+    ]
+    steps = [event.step for event in events if event.HasField("session_log")]
+    assert steps == [7], "SummaryWriter._resource"
