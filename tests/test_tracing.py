@@ -477,6 +477,40 @@ def test_a_penalty_without_gradient_in_recompute_grad_is_refused(model, how):
     assert total.numpy() == TERM + ACTIVITY
 
 
+@EVERYWHERE
+@pytest.mark.parametrize("place", ["stop_recording", "before the tape", "function"])
+def test_a_pass_that_no_tape_records_is_refused(model, place, how):
+    def step(x):
+        outputs = model(x) if place == "before the tape" else None
+        with tf.GradientTape() as tape:
+            if place == "stop_recording":
+                with tape.stop_recording():
+                    outputs = model(x)
+            if place == "function":
+
+                @tf.recompute_grad
+                def forward(x):
+                    return model(model(x) * tf.ones([1, 3]))
+
+                outputs = forward(x)
+            return get_total(outputs, model)
+
+    with pytest.raises(ValueError, match="dense/activity.* must have a gradient"):
+        run(step, inputs(), how)
+
+
+@EVERYWHERE
+def test_a_pass_for_a_log_in_a_scope_of_its_own_is_in_no_total(model, how):
+    def step(x):
+        with tfreg.step_scope():
+            logged = model(5.0 * x)
+        outcome = train(model, model)(x)
+        del logged
+        return outcome
+
+    check(run(step, inputs(), how))
+
+
 @pytest.mark.parametrize("how", ["eager", "traced", "xla"])
 def test_outputs_of_recompute_grad_are_penalized_outside_of_it(how):
     layer = make_dense(activity_regularizer=None)

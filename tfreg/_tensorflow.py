@@ -15,17 +15,11 @@ from tensorflow.python.eager import record
 def is_recording() -> bool:
     """Tells whether a tape could record what is computed now.
 
-    `tf.GradientTape` doesn't tell it: only the module that holds all tapes does.
+    `tf.GradientTape` doesn't tell it: only the module that holds all tapes does. In
+    the forward pass of `tf.recompute_grad` and under `tape.stop_recording` none can: a
+    penalty computed there has a value and no gradient.
     """
     return record.could_possibly_record()
-
-
-def is_stopped() -> bool:
-    """Tells whether no tape can record, as in the forward pass of `tf.recompute_grad`.
-
-    A penalty computed there has a value and no gradient.
-    """
-    return record.pywrap_tfe.TFE_Py_TapeSetIsStopped()
 
 
 def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:

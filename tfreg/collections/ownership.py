@@ -126,7 +126,7 @@ def add_loss(
         store=store,
         record=record,
         number=next(_numbers),
-        is_stopped=_tensorflow.is_stopped(),
+        is_recorded=_tensorflow.is_recording(),
         vector_loop=scopes.get_vector_loop(),
     )
     record.losses.append(loss)
@@ -353,10 +353,12 @@ def _check_place(loss: scopes.StepLoss, loop: str) -> None:
         raise ValueError(_describe(loss.name, "in a tf.vectorized_map"))
     if graph is not None and scopes.is_in_function(graph):
         raise ValueError(_describe(loss.name, "outside the tf.function of total_loss"))
-    if loss.is_stopped and _tensorflow.is_recording():
+    if _tensorflow.is_recording() and not loss.is_recorded:
         raise ValueError(
-            f"{loss.name} must have a gradient, got it computed where no tape records, "
-            "as in tf.recompute_grad: make the layer without its activity regularizer, "
-            "and call tfreg.penalize_activity(regularizer, outputs) with the outputs "
-            "that tf.recompute_grad returns"
+            f"{loss.name} must have a gradient, got it computed where no tape records: "
+            "call the model under the tape, or in a `with tfreg.step_scope():` of its "
+            "own if this pass isn't trained; for tf.recompute_grad make the layer "
+            "without its activity regularizer, and call "
+            "tfreg.penalize_activity(regularizer, outputs) with the outputs that it "
+            "returns"
         )

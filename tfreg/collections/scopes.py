@@ -37,7 +37,7 @@ class StepLoss:
         store: the default store when it was added.
         record: where it was added.
         number: grows from loss to loss and from total to total.
-        is_stopped: it has no gradient, whatever tape there is.
+        is_recorded: a tape could record how it was computed.
         vector_loop: name scope of the `tf.vectorized_map` that it was made in, or None.
         is_read: somebody has its value, and answers for it.
         totals: who has counted it -> the number of the first total that did.
@@ -50,7 +50,7 @@ class StepLoss:
     store: Any
     record: "Record"
     number: int
-    is_stopped: bool
+    is_recorded: bool
     vector_loop: str | None
     is_read: bool = False
     totals: dict[Hashable, int] = dataclasses.field(default_factory=dict)
@@ -164,6 +164,27 @@ def in_replica() -> bool:
     """Tells whether this is inside `strategy.run`."""
     across = tf.distribute.in_cross_replica_context()
     return tf.distribute.has_strategy() and not across
+
+
+def check_strategy() -> None:
+    """Refuses a strategy in scope whose replicas don't share one update.
+
+    Raises:
+        ValueError: it isn't the default, MirroredStrategy, MultiWorkerMirroredStrategy
+            or OneDeviceStrategy.
+    """
+    strategy = tf.distribute.get_strategy()
+    allowed = (
+        tf.distribute.MirroredStrategy,
+        tf.distribute.MultiWorkerMirroredStrategy,
+        tf.distribute.OneDeviceStrategy,
+    )
+    if tf.distribute.has_strategy() and not isinstance(strategy, allowed):
+        raise ValueError(
+            "the strategy must be MirroredStrategy or MultiWorkerMirroredStrategy, got "
+            f"{type(strategy).__name__}, under which each replica would update the "
+            "variables by itself: use one of those"
+        )
 
 
 def _get_own_replica() -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 import tensorflow as tf
 
 from tfreg import collections, losses
-from tfreg.collections import ownership, scopes, store, terms
+from tfreg.collections import ownership, scopes, store, terms, totals
 from tfreg.tf1 import variable_scopes
 
 LOSSES = store.GraphKeys.LOSSES
@@ -120,13 +120,15 @@ def get_total_loss(
     _check_hidden(scope, bool(found))
     data = tf.constant(0.0) if not found else terms.add_up(found)
     scope = scope if add_regularization_losses else r"(?!)"  # Which matches no name.
-    parts = losses.split_total(data, num_examples=num_examples, scope=scope)
+    # As with model_deploy's clones, where each loss is a mean of as many examples.
+    number = 1 if num_examples is None else num_examples
+    parts = totals.split_total(data, num_examples=number, scope=scope)
     if not (found or parts.penalties):
         raise ValueError(
             "losses must be collected before their total, got none: call a loss of "
             "tf1.losses in this step, or tf1.losses.add_loss"
         )
-    return losses.mark_share(tf.add_n([parts.data, *parts.penalties.values()], name))
+    return totals.mark_share(tf.add_n([parts.data, *parts.penalties.values()], name))
 
 
 def _check_hidden(scope: str | None, has_losses: bool) -> None:

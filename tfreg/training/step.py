@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import losses, optimizers
-from tfreg.collections import ownership, scopes, terms
+from tfreg.collections import ownership, scopes, terms, totals
 from tfreg.optimizers import gradients
 from tfreg.training import precision as precisions
 
@@ -165,13 +165,13 @@ class Step:
     ) -> tuple[list[tf.Tensor | None], Report]:
         with self._scope(microbatch), tf.GradientTape() as tape:
             outputs = self.model(self._cast(x), training=True)
-            parts = losses.split_total(
+            parts = totals.split_total(
                 self.data_loss(y, outputs),
                 self.model,
                 global_batch_size=global_batch_size,
                 microbatches=self.accumulate,
             )
-            total = self._scale(parts.fresh)
+            total = self._scale(parts.without_terms)
         found = tape.gradient(total, self.model.trainable_variables)
         return found, _report(y, outputs, parts)
 
@@ -243,7 +243,7 @@ class Step:
         """Returns the report of `compute_gradients`, and changes nothing."""
         with self._scope():
             outputs = self.model(self._cast(x), training=False)
-            parts = losses.split_total(self.data_loss(y, outputs), self.model)
+            parts = totals.split_total(self.data_loss(y, outputs), self.model)
         return _report(y, outputs, parts)
 
 
@@ -263,7 +263,7 @@ def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
 
 
 @scopes.do_not_convert
-def _report(y: tf.Tensor, outputs: tf.Tensor, parts: losses.Parts) -> Report:
+def _report(y: tf.Tensor, outputs: tf.Tensor, parts: totals.Parts) -> Report:
     penalties = parts.penalties
     regularization = tf.add_n([tf.zeros_like(parts.data), *penalties.values()])
     report = {f"regularization/{name}": part for name, part in penalties.items()}

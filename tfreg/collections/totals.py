@@ -1,0 +1,300 @@
+"""The total loss of a step: the data's mean and every collected penalty, once each.
+
+    parts = totals.split_total(per_example, model)
+    parts.data, parts.penalties  # this replica's shares, scalars
+
+The traps: a penalty added N times under N replicas, and a mean of means over batches of
+different sizes. Here the losses of the single examples are reduced, and every share is
+of the whole global batch.
+"""
+
+import numbers
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfreg.collections import ownership, scopes, store, terms
+
+
+class Parts(NamedTuple):
+    """What `total_loss` adds up, each a replica's share; scalars."""
+
+    data: tf.Tensor
+    penalties: dict[str, tf.Tensor]
+    num_examples: tf.Tensor  # Of all replicas and microbatches.
+    without_terms: tf.Tensor  # The total whose gradient needs the examples.
+
+
+class _Sums(NamedTuple):
+    """The sum of this replica's losses, of how many, and its number of examples."""
+
+    total: tf.Tensor
+    count: tf.Tensor
+    examples: tf.Tensor
+
+
+@scopes.do_not_convert
+def widen(tensor: Any, dtype: tf.DType | None = None) -> tf.Tensor:
+    """Returns a tensor of `dtype`, or floating with float16 and bfloat16 as float32.
+
+    Raises:
+        TypeError: it isn't of real numbers.
+        ValueError: it is what `strategy.run` returned, outside of the strategy's scope.
+    """
+    values = isinstance(tensor, tf.distribute.DistributedValues)
+    if values and not (tf.distribute.has_strategy() or isinstance(tensor, tf.Variable)):
+        raise ValueError(
+            "losses must be of one replica outside of strategy.scope(), got those of "
+            f"all, {tensor}: call total_loss inside `with strategy.scope():`"
+        )
+    tensor = tf.convert_to_tensor(tensor, dtype_hint=dtype)
+    if tensor.dtype.is_complex or tensor.dtype in (tf.string, tf.variant, tf.resource):
+        raise TypeError(
+            f"losses must be of real numbers, got {tensor.dtype.name}: "
+            "split complex numbers into real and imaginary parts"
+        )
+    if dtype is None:
+        wide = tensor.dtype.is_floating and tensor.dtype.size >= 4
+        dtype = tensor.dtype if wide else tf.float32
+    return tf.cast(tensor, dtype)
+
+
+def average_each(losses: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of each example, `[batch]`, of losses `[batch, d1, ..., dn]`."""
+    rank = losses.shape.rank
+    axes = tf.range(1, tf.rank(losses)) if rank is None else list(range(1, rank))
+    return tf.reduce_mean(losses, axes)
+
+
+@scopes.do_not_convert
+def total_loss(
+    data_loss: tf.Tensor,
+    model: Any = None,
+    weights: tf.Tensor | None = None,
+    num_examples: int | tf.Tensor | None = None,
+    global_batch_size: int | tf.Tensor | None = None,
+    microbatches: int = 1,
+    scope: str | None = None,
+) -> tf.Tensor:
+    """Returns the mean loss of the data plus the penalties of a model.
+
+    They are the terms of its variables, and what its layers and its methods added in
+    this step, each once; nothing of another model counts. In a replica it is that
+    replica's share: the shares of all replicas add up to the total of one device that
+    holds the whole global batch, and so do their gradients.
+
+    Args:
+        data_loss: floating losses `[batch, d1, ..., dn]`, of which the mean is taken; a
+            RaggedTensor `[batch, (d1), ...]`, of whose values it is; or a scalar, the
+            mean over this replica's examples. Across replicas also what `strategy.run`
+            returned of any.
+        model: whose penalties; a tf.Module, a Keras or Sonnet model, any object with
+            `variables`, or a list of these. None, as in TF1: all that the default store
+            holds. Of what was added outside of this function, that form sees only what
+            the functions that it calls have added.
+        weights: `[batch]`, one per example; the mean is over those whose weight isn't
+            0, as `SUM_BY_NONZERO_WEIGHTS` of TF1. An infinite loss of weight 0 is 0.
+        num_examples: number of examples that a scalar is the mean of; a must on more
+            than one replica.
+        global_batch_size: number of examples of all replicas and microbatches
+            together, where it is known; without it the replicas add theirs up.
+        microbatches: how many calls make up one update. Pass `global_batch_size` where
+            their sizes differ; their numbers of nonzero `weights` must not.
+        scope: regular expression that a penalty's name must match at its beginning;
+            for parts of a model that are trained separately.
+
+    Returns:
+        A scalar of the dtype of `data_loss`, float32 for float16 and bfloat16; without
+        any example the penalties alone.
+
+    Raises:
+        ValueError: a penalty was computed where it can't be counted, or would be
+            counted twice; a layer with an activity regularizer wasn't called in this
+            step; a scalar on several replicas without `num_examples`; arguments out of
+            range, or that contradict each other.
+        TypeError: the model is a function, or something else without variables.
+
+    Source: `tf.compat.v1.losses.get_total_loss`, with the data loss given.
+    """
+    parts = split_total(
+        data_loss,
+        model,
+        weights,
+        num_examples,
+        global_batch_size,
+        microbatches,
+        scope,
+    )
+    return mark_share(tf.add_n([parts.data, *parts.penalties.values()]))
+
+
+@scopes.do_not_convert
+def split_total(
+    data_loss: tf.Tensor,
+    model: Any = None,
+    weights: tf.Tensor | None = None,
+    num_examples: int | tf.Tensor | None = None,
+    global_batch_size: int | tf.Tensor | None = None,
+    microbatches: int = 1,
+    scope: str | None = None,
+) -> Parts:
+    """Returns what `total_loss` adds up. Args, Raises: as for `total_loss`."""
+    scopes.check_strategy()
+    _check_positive("microbatches", microbatches)
+    if global_batch_size is not None:
+        _check_positive("global_batch_size", global_batch_size)
+    sums = _sum_up_replicas(data_loss, weights, num_examples)
+    if global_batch_size is not None and num_examples is None and _is_scalar(data_loss):
+        raise ValueError(
+            "num_examples must be given for a scalar data_loss where "
+            f"global_batch_size is, got None with {global_batch_size!r}: pass both"
+        )
+    count, examples = _count_all(sums, global_batch_size, microbatches)
+    share = tf.math.divide_no_nan(sums.examples, examples)
+    data = tf.math.divide_no_nan(sums.total, count)
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync if context else 1
+    penalties: dict[str, tf.Tensor] = {}
+    without_terms = [data]
+    for penalty in _sum_penalties(model, scope):
+        value = tf.cast(penalty.value, data.dtype)
+        if penalty.per_example:  # Of no example it may be NaN.
+            part = tf.math.multiply_no_nan(value, share)
+        else:
+            part = value / (replicas * microbatches)
+        # A layer called twice in the step adds twice under its name.
+        penalties[penalty.name] = penalties.get(penalty.name, 0.0) + part
+        if not penalty.is_term:
+            without_terms.append(part)
+    return Parts(data, penalties, examples, tf.add_n(without_terms))
+
+
+def _sum_penalties(model: Any, scope: str | None) -> list[terms.Penalty]:
+    if model is None:
+        return store.get_default_store().sum_penalties(scope)
+    return ownership.sum_penalties(ownership.Model(model), scope)
+
+
+def mark_share(total: tf.Tensor) -> tf.Tensor:
+    """Marks a total as a replica's share, to which the others' are to be added."""
+    total._tfreg_is_share = True
+    return total
+
+
+def _check_positive(name: str, value: Any) -> None:
+    known = tf.get_static_value(value) if tf.is_tensor(value) else value
+    if known is None:
+        return
+    whole = isinstance(known, numbers.Integral) and not isinstance(known, bool)
+    if not (whole or getattr(known, "ndim", None) == 0) or not known >= 1 or known % 1:
+        raise ValueError(
+            f"{name} must be an integer >= 1, got {value!r}: count "
+            + ("the examples of all replicas" if "batch_size" in name else "the calls")
+        )
+
+
+def _is_scalar(data_loss: Any) -> bool:
+    if isinstance(data_loss, tf.RaggedTensor | tf.distribute.DistributedValues):
+        return False
+    return tf.convert_to_tensor(data_loss).shape.rank == 0
+
+
+def _count_all(
+    sums: _Sums, global_batch_size: Any, microbatches: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns how many losses and examples all replicas and microbatches have."""
+    is_one = sums.count is sums.examples  # Each example has one loss.
+    count, examples = sums.count * microbatches, sums.examples * microbatches
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync if context else 1
+    if replicas > 1 and (global_batch_size is None or not is_one):
+        count, examples = _add_over_replicas(context, count, examples)
+    if global_batch_size is not None:
+        examples = tf.cast(global_batch_size, sums.total.dtype)
+        count = examples if is_one else count
+    return count, examples
+
+
+def _add_over_replicas(context: Any, *values: tf.Tensor) -> list[tf.Tensor]:
+    try:
+        return tf.unstack(context.all_reduce("SUM", tf.stack(values)))
+    except RuntimeError as error:
+        if "merge_call" not in str(error):
+            raise
+        raise ValueError(
+            "global_batch_size must be given in a tf.function, branch or loop inside "
+            "of a replica, where replicas can't add their examples up, got None: pass "
+            "the number of examples of all replicas"
+        ) from None
+
+
+def _sum_up_replicas(data_loss: Any, weights: Any, num_examples: Any) -> _Sums:
+    """Returns what `_sum_up` does; across replicas of all of them together."""
+    in_replica = tf.distribute.get_replica_context() is not None
+    if in_replica or not isinstance(data_loss, tf.distribute.DistributedValues):
+        return _sum_up(data_loss, weights, num_examples)
+    strategy = tf.distribute.get_strategy()
+    each = strategy.run(_sum_up, (data_loss, weights, num_examples))
+    return _Sums(*(strategy.reduce("SUM", value, axis=None) for value in each))
+
+
+def _sum_up(data_loss: Any, weights: Any, num_examples: Any) -> _Sums:
+    if isinstance(data_loss, tf.RaggedTensor):
+        return _sum_up_ragged(data_loss, weights)
+    data_loss = widen(data_loss)
+    if data_loss.shape.rank == 0:
+        return _sum_up_scalar(data_loss, weights, num_examples)
+    if num_examples is not None:
+        raise ValueError(
+            "num_examples must be left out for losses per example, got "
+            f"{num_examples!r}: it belongs to a scalar mean"
+        )
+    per_example = average_each(data_loss)
+    examples = tf.cast(tf.shape(per_example)[0], per_example.dtype)
+    if weights is None:
+        return _Sums(tf.reduce_sum(per_example), examples, examples)
+    weights = widen(weights, per_example.dtype)
+    if not weights.shape.is_compatible_with(per_example.shape):
+        raise ValueError(
+            f"weights must have shape {per_example.shape}, got {weights.shape}: "
+            "pass one weight per example"
+        )
+    weights = tf.reshape(weights, tf.shape(per_example))
+    return _weigh(per_example, weights, examples)
+
+
+def _weigh(losses: tf.Tensor, weights: tf.Tensor, examples: tf.Tensor) -> _Sums:
+    count = tf.math.count_nonzero(weights, dtype=losses.dtype)
+    total = tf.reduce_sum(tf.math.multiply_no_nan(losses, weights))
+    return _Sums(total, count, examples)
+
+
+def _sum_up_ragged(data_loss: tf.RaggedTensor, weights: Any) -> _Sums:
+    values = widen(data_loss.flat_values)
+    examples = tf.cast(data_loss.nrows(), values.dtype)
+    if weights is None:
+        count = tf.cast(tf.size(values), values.dtype)
+        return _Sums(tf.reduce_sum(values), count, examples)
+    while data_loss.ragged_rank > 1:
+        data_loss = data_loss.merge_dims(1, 2)
+    rows = tf.gather(widen(weights, values.dtype), data_loss.value_rowids())
+    return _weigh(average_each(values), rows, examples)
+
+
+def _sum_up_scalar(data_loss: tf.Tensor, weights: Any, num_examples: Any) -> _Sums:
+    if weights is not None:
+        raise ValueError(
+            "data_loss must be per example where there are weights, got a scalar: "
+            "pass the losses [batch] before their mean is taken"
+        )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if num_examples is None and replicas > 1:
+        raise ValueError(
+            f"data_loss must be per example on {replicas} replicas, got a scalar, "
+            "which Keras's losses and tf.nn.compute_average_loss divide in different "
+            "ways: pass the losses [batch], of a Keras loss by its call(), or "
+            "num_examples with the mean over this replica's"
+        )
+    number = tf.cast(1 if num_examples is None else num_examples, data_loss.dtype)
+    # The mean over no example is NaN, and counts nothing.
+    return _Sums(tf.math.multiply_no_nan(data_loss, number), number, number)
