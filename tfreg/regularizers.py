@@ -10,7 +10,7 @@ The trap: contrib has the half of `tf.nn.l2_loss`, Keras and Sonnet have not. Ke
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -22,12 +22,15 @@ Regularizer = terms.Regularizer
 Scale: TypeAlias = float | tf.Variable | tf.Tensor | Callable[[Any], Any]
 
 
+@tf.keras.utils.register_keras_serializable(package="tfreg")
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Scaled:
-    """`scale * measure(weights)`, in the weights' dtype."""
+class ScaledRegularizer:
+    """`scale * measure(weights)`, in the weights' dtype; what the factories return.
+
+    Keras can serialize it, where the scale is a number, and so clone and save a model.
+    """
 
     name: str
-    measure: Callable[[tf.Tensor], tf.Tensor]
     scale: Scale
 
     def __call__(self, weights: tf.Tensor) -> tf.Tensor:
@@ -37,6 +40,8 @@ class _Scaled:
                 "pass its flat_values or values"
             )
         weights = tf.convert_to_tensor(weights)
+        if weights.dtype.is_complex:
+            weights = tf.abs(weights)
         dtype = weights.dtype
         if not dtype.is_floating:
             # In integers a scale of 1e-4 would be 0.
@@ -48,15 +53,35 @@ class _Scaled:
         if isinstance(scale, numbers.Real):
             # tf.cast alone would round it to float32 on the way to float64.
             scale = tf.convert_to_tensor(float(scale), weights.dtype)
-        return tf.cast(tf.cast(scale, weights.dtype) * self.measure(weights), dtype)
+        measure = _MEASURES[self.name]
+        return tf.cast(tf.cast(scale, weights.dtype) * measure(weights), dtype)
 
     def __repr__(self) -> str:
         return f"{self.name}({_describe(self.scale)})"
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` makes it from again; for `keras.saving`.
 
+        Raises:
+            ValueError: the scale is a variable or a function.
+        """
+        if not isinstance(self.scale, numbers.Real):
+            raise ValueError(
+                f"scale must be a number to be saved, got {_describe(self.scale)}: "
+                "save the model's weights, or write the number"
+            )
+        return {"name": self.name, "scale": float(self.scale)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "ScaledRegularizer":
+        """Returns what `get_config` described."""
+        return cls(config["name"], config["scale"])
+
+
+@tf.keras.utils.register_keras_serializable(package="tfreg")
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Sum:
-    """The sum of what its members give."""
+class SumRegularizer:
+    """The sum of what its members give; what sums of regularizers are."""
 
     name: str
     members: tuple[Regularizer, ...]
@@ -67,6 +92,27 @@ class _Sum:
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.members))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` makes it from again; for `keras.saving`.
+
+        Raises:
+            ValueError: a member is not one of tfreg, or its scale is no number.
+        """
+        for member in self.members:
+            if not isinstance(member, ScaledRegularizer):
+                raise ValueError(
+                    f"members of {self.name} must be tfreg's to be saved, got "
+                    f"{member!r}: save the model's weights"
+                )
+        members = [m.get_config() for m in self.members]  # type: ignore[attr-defined]
+        return {"name": self.name, "members": members}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "SumRegularizer":
+        """Returns what `get_config` described."""
+        members = tuple(map(ScaledRegularizer.from_config, config["members"]))
+        return cls(config["name"], members)
 
 
 def no_regularizer(weights: tf.Tensor) -> None:
@@ -113,16 +159,19 @@ def _check_scale(scale: Any, name: str = "scale") -> None:
         )
 
 
-def _scaled(name: str, measure: Callable, scale: Scale) -> Regularizer:
+def _scaled(name: str, scale: Scale) -> Regularizer:
     _check_scale(scale)
     if isinstance(scale, numbers.Real) and scale == 0.0:
         logging.info("Scale of 0 disables regularizer.")
         return no_regularizer
-    return _Scaled(name, measure, scale)
+    return ScaledRegularizer(name, scale)
 
 
-def _sum_of_magnitudes(weights: tf.Tensor) -> tf.Tensor:
+def _sum_magnitudes(weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.abs(weights))
+
+
+_MEASURES = {"l1_regularizer": _sum_magnitudes, "l2_regularizer": tf.nn.l2_loss}
 
 
 def l1_regularizer(scale: Scale) -> Regularizer:
@@ -134,8 +183,9 @@ def l1_regularizer(scale: Scale) -> Regularizer:
 
     Returns:
         A function: floating tensor of any shape -> scalar of the same dtype; float16
-        and bfloat16 are summed in float32. With 0.0 it returns None. For weights
-        that aren't dense and floating it raises TypeError.
+        and bfloat16 are summed in float32, of complex weights the magnitudes. With 0.0
+        it returns None. For weights that aren't dense, floating or complex it raises
+        TypeError.
 
     Raises:
         ValueError: `scale` is an int, a bool, negative, NaN or infinite.
@@ -143,7 +193,7 @@ def l1_regularizer(scale: Scale) -> Regularizer:
 
     Source: `tf.contrib.layers.l1_regularizer`; Keras `L1(s)` is the same.
     """
-    return _scaled("l1_regularizer", _sum_of_magnitudes, scale)
+    return _scaled("l1_regularizer", scale)
 
 
 def l2_regularizer(scale: Scale) -> Regularizer:
@@ -155,8 +205,9 @@ def l2_regularizer(scale: Scale) -> Regularizer:
 
     Returns:
         A function: floating tensor of any shape -> scalar of the same dtype; float16
-        and bfloat16 are summed in float32. With 0.0 it returns None. For weights
-        that aren't dense and floating it raises TypeError.
+        and bfloat16 are summed in float32, of complex weights the magnitudes. With 0.0
+        it returns None. For weights that aren't dense, floating or complex it raises
+        TypeError.
 
     Raises:
         ValueError: `scale` is an int, a bool, negative, NaN or infinite.
@@ -164,7 +215,7 @@ def l2_regularizer(scale: Scale) -> Regularizer:
 
     Source: `tf.contrib.layers.l2_regularizer`; Keras `L2(s)` is this at `2 * s`.
     """
-    return _scaled("l2_regularizer", tf.nn.l2_loss, scale)
+    return _scaled("l2_regularizer", scale)
 
 
 def l1_l2_regularizer(scale_l1: Scale = 1.0, scale_l2: Scale = 1.0) -> Regularizer:
@@ -188,7 +239,9 @@ def l1_l2_regularizer(scale_l1: Scale = 1.0, scale_l2: Scale = 1.0) -> Regulariz
     _check_scale(scale_l2, "scale_l2")
     members = [l1_regularizer(scale_l1), l2_regularizer(scale_l2)]
     members = [member for member in members if member is not no_regularizer]
-    return _Sum("l1_l2_regularizer", tuple(members)) if members else no_regularizer
+    if not members:
+        return no_regularizer
+    return SumRegularizer("l1_l2_regularizer", tuple(members))
 
 
 def sum_regularizer(
@@ -215,7 +268,7 @@ def sum_regularizer(
                 f"regularizer_list must hold callables, got {member!r}: "
                 "write for example [tfreg.l1_regularizer(1e-5)]"
             )
-    return _Sum("sum_regularizer", members) if members else None
+    return SumRegularizer("sum_regularizer", members) if members else None
 
 
 @scopes.do_not_convert
