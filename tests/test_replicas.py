@@ -459,8 +459,8 @@ BREAKAGES_OF_THE_STEP = {
     ("replicas clip before the sum", "run"): (
         steps.Step,
         "__call__",
-        "sum_over_replicas(found)",
-        "sum_over_replicas(tf.clip_by_global_norm(found, self.clip_norm)[0])",
+        "sum_over_replicas(grads)",
+        "sum_over_replicas(tf.clip_by_global_norm(grads, self.clip_norm)[0])",
     ),
     ("shared replicas clip before the sum", "loop"): (
         sharing.SharedSteps,

@@ -234,8 +234,10 @@ def test_a_claim_changes_nothing_before_it_is_prepared(tmp_path):
         with pytest.raises(directories.BusyError, match="another one trains"):
             second.prepare()
         (path / "config.json").write_text("{}")
-    with pytest.raises(directories.DirectoryError, match="must be new, got"):
-        directories.claim(path).__enter__()
+    refused = pytest.raises(directories.DirectoryError, match="must be new, got")
+    with refused as caught, directories.claim(path):
+        pass
+    assert caught.tb is not None  # Its frames are alive, and hold no lock.
     with directories.claim(path, resume=True) as claim:
         claim.prepare()
         assert (path / "config.json").exists()

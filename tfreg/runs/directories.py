@@ -99,8 +99,7 @@ class Claim:
         keeps: bool,
     ) -> None:
         self._path, self._last, self._check, self._keeps = path, last, check, keeps
-        self._lock = contextlib.ExitStack()
-        self._is_locked = False
+        self._lock: contextlib.ExitStack | None = None
 
     def __enter__(self) -> "Claim":
         if self._path.is_dir():
@@ -108,12 +107,14 @@ class Claim:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def _acquire(self) -> None:
-        self._lock.enter_context(_hold(self._path))
-        self._is_locked = True
-        self._check()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_hold(self._path))
+            self._check()
+            self._lock = stack.pop_all()
 
     def prepare(self) -> None:
         """Makes the directory, or removes what is there and isn't kept.
@@ -122,7 +123,7 @@ class Claim:
             DirectoryError, BusyError: another process has made it in the meantime.
             OSError: it can't be made.
         """
-        if not self._is_locked:
+        if self._lock is None:
             with files.explain_errors(self._path):
                 files.make_directory(self._path)
             self._acquire()
