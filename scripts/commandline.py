@@ -109,7 +109,7 @@ with watch_signals(), _hold_notices():
 
     from tfreg import data, runs
     from tfreg.runs import config, directories
-    from tfreg.training import checkpoints, loop, trainer
+    from tfreg.training import loop, manifests, trainer
 
     tf.config.list_physical_devices()  # Looks for GPUs, and complains where none is.
 
@@ -267,7 +267,7 @@ def run(command: Callable[[], int]) -> int:
     statuses = [
         (UsageError, 2),
         (data.DataError, 3),
-        ((directories.DirectoryError, checkpoints.CheckpointError), 4),
+        ((directories.DirectoryError, manifests.CheckpointError), 4),
         (loop.LossError, 5),
         ((runs.WorkerError, directories.BusyError), 75),
         (OSError, 6),

@@ -1,27 +1,26 @@
 """Runs: from a Config to a finished directory, for whoever trains by command line."""
 
-from tfreg.runs.runner import (
+from tfreg.runs.builder import (
     Run,
-    WorkerError,
     build,
-    evaluate,
-    get_facts,
     get_hparams,
+    get_metadata,
     make_model,
-    show,
-    train,
-    train_in,
+    make_trainer,
+    take_examples,
 )
+from tfreg.runs.runner import WorkerError, evaluate, show, train
 
 __all__ = [
     "Run",
     "WorkerError",
     "build",
     "evaluate",
-    "get_facts",
     "get_hparams",
+    "get_metadata",
     "make_model",
+    "make_trainer",
     "show",
+    "take_examples",
     "train",
-    "train_in",
 ]

@@ -16,8 +16,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from tfreg import data, optimizers, rules
 from tfreg.optimizers import schedules
 from tfreg.training import precision, strategies
@@ -215,25 +213,6 @@ class Config:
         name = "l2" if self.reg == "none" else self.reg
         made = rules.make_rules(name, scale, self.reg_on)
         return () if self.reg == "none" else made
-
-    def take_examples(self, dataset: data.Dataset) -> data.Dataset:
-        """Returns the data with the `train_examples` that this run draws.
-
-        Raises:
-            ValueError: there are fewer.
-        """
-        count, train = self.train_examples, dataset.train
-        if count is None:
-            return dataset
-        if count > len(train):
-            raise ValueError(
-                f"train_examples must be at most the {len(train)} of {dataset.name}, "
-                f"got {count}: choose fewer"
-            )
-        # By the order of an epoch that no run comes to.
-        rows = np.sort(data.permute(len(train), self.seed, 2**64 - 1)[:count])
-        part = data.Split(train.x[rows], train.y[rows])
-        return dataclasses.replace(dataset, train=part)
 
     def get_run_name(self) -> str:
         """Returns the name of the run's directory: `run_name`, or what is run.

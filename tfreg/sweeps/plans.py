@@ -124,7 +124,7 @@ def make_paths(
         ValueError: a value that isn't allowed, or no path.
     """
     plain = dataclasses.replace(base, reg="none", scale=None, reg_on=("kernel",))
-    made = [Setting("none", plain)]
+    path_settings = [Setting("none", plain)]
     for reg in dict.fromkeys(regs):
         if reg not in rules.FACTORIES:
             raise ValueError(
@@ -138,10 +138,10 @@ def make_paths(
                     base, reg=reg, scale=scale, reg_on=target
                 )
                 name = f"{reg} {scale:.6g} on {' + '.join(target)}"
-                made.append(Setting(name, settings, "none", path, scale))
-    if len(made) == 1:
+                path_settings.append(Setting(name, settings, "none", path, scale))
+    if len(path_settings) == 1:
         raise ValueError("reg must name a regularizer, got none: write --reg=l2")
-    return tuple(made)
+    return tuple(path_settings)
 
 
 # Activation, Keras's penalties on the hidden layer, and the note's test accuracies. Its
@@ -186,7 +186,7 @@ def make_note(base: config.Config) -> tuple[Setting, ...]:
     is_same = base.dataset == "mnist" and all(
         getattr(base, name) == getattr(plain, name) for name in _SAME
     )
-    made: list[Setting] = []
+    rows: list[Setting] = []
     baselines: dict[str, str] = {}
     for activation, text, reported in _NOTE:
         ours = [
@@ -200,9 +200,10 @@ def make_note(base: config.Config) -> tuple[Setting, ...]:
             reg_on=("kernel",),
             activation=activation,
         )
-        name, found = describe_keras(settings), reported if is_same else ()
+        name = describe_keras(settings)
         baseline = baselines.get(activation) or next(iter(baselines.values()), None)
         if not text:
             baselines[activation] = name
-        made.append(Setting(name, settings, baseline, reported=found))
-    return tuple(made)
+        accuracies = reported if is_same else ()
+        rows.append(Setting(name, settings, baseline, reported=accuracies))
+    return tuple(rows)
