@@ -1,17 +1,16 @@
 """docs/porting.md is true: its script, what becomes of it, and every name in it."""
 
 import functools
-import importlib
 import pathlib
 import re
 import types
 
 import numpy as np
-import pytest
 import tf1_originals
 
 import tfreg
 from tfreg import tf1
+from tfreg.cli import port
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "porting.md").read_text(encoding="utf-8")
@@ -21,18 +20,10 @@ BEFORE, AFTER, BY_HAND = re.findall(
 TOLD = re.search(r"^```text\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[1]
 
 
-@pytest.fixture(scope="module")
-def port():
-    """Returns scripts/port.py as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "scripts"))
-        yield importlib.import_module("port")
-
-
-def test_the_script_becomes_what_is_shown(port, tmp_path, monkeypatch, capfd):
+def test_the_script_becomes_what_is_shown(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     pathlib.Path("train.py").write_text(BEFORE)
-    assert port.run(["port.py", "train.py"]) == 1
+    assert port.run(["tfreg port", "train.py"]) == 1
     out, err = capfd.readouterr()
     assert out.partition("\n\ndef train(")[0] == AFTER
     assert err == TOLD

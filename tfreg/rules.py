@@ -5,26 +5,29 @@
 
 The trap: a pattern that matches nothing and penalizes nothing in silence. Here it is an
 error that lists the names there are.
+
+TensorFlow is imported where a rule is applied: a text is checked without.
 """
 
 import dataclasses
+import math
 import numbers
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-from tfreg import regularizers
-from tfreg.collections import store
-from tfreg.layers import base
+    from tfreg.layers import base
+    from tfreg.regularizers import Regularizer
 
-# Name -> factory, and how many scales it takes.
-FACTORIES: dict[str, tuple[Callable[..., regularizers.Regularizer], int]] = {
-    "l1": (regularizers.l1_regularizer, 1),
-    "l2": (regularizers.l2_regularizer, 1),
-    "l1_l2": (regularizers.l1_l2_regularizer, 2),
+# Name -> the arguments of `tfreg.NAME_regularizer`.
+REGULARIZERS = {
+    "l1": ("scale",),
+    "l2": ("scale",),
+    "l1_l2": ("scale_l1", "scale_l2"),
 }
 TARGETS = ("kernel", "bias", "activity")
 
@@ -38,7 +41,7 @@ class Rule:
     """One regularizer for one kind of target; `str` gives the text that `parse` reads.
 
     Attributes:
-        regularizer: a name in FACTORIES.
+        regularizer: a name in REGULARIZERS.
         scales: its scales, finite floats >= 0.
         target: one of TARGETS.
         pattern: regular expression for the whole of a layer's name, without `;` and
@@ -55,9 +58,9 @@ class Rule:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        if self.regularizer not in tuple(FACTORIES):
+        if self.regularizer not in tuple(REGULARIZERS):
             raise ValueError(
-                f"a regularizer must be one of {', '.join(FACTORIES)}, got "
+                f"a regularizer must be one of {', '.join(REGULARIZERS)}, got "
                 f"{self.regularizer!r}: write for example l2"
             )
         if self.target not in TARGETS:
@@ -68,7 +71,6 @@ class Rule:
         self._check_scales()
         if self.pattern is not None:
             _check_pattern(self.pattern)
-        self.make()
         object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
 
     def _check_scales(self) -> None:
@@ -78,22 +80,52 @@ class Rule:
                 f"scales must be a tuple of floats, got {self.scales!r}: "
                 "write for example (1e-4,)"
             )
-        _, num_scales = FACTORIES[self.regularizer]
-        if len(self.scales) != num_scales:
+        names = REGULARIZERS[self.regularizer]
+        if len(self.scales) != len(names):
             raise ValueError(
-                f"{self.regularizer} must have {num_scales} scale(s), got "
+                f"{self.regularizer} must have {len(names)} scale(s), got "
                 f"{len(self.scales)}: write {_FORM}"
             )
+        for name, scale in zip(names, self.scales, strict=True):
+            _check_scale(name, scale)
 
-    def make(self) -> regularizers.Regularizer:
+    def make(self) -> "Regularizer":
         """Returns the regularizer."""
-        factory, _ = FACTORIES[self.regularizer]
-        return factory(*self.scales)
+        return make_regularizer(self.regularizer, self.scales)
 
     def __str__(self) -> str:
         scales = ",".join(map(repr, self.scales))
         pattern = f":{self.pattern}" if self.pattern else ""
         return f"{self.regularizer}({scales})@{self.target}{pattern}"
+
+
+def make_regularizer(name: str, scales: Sequence[Any]) -> "Regularizer":
+    """Returns the regularizer of a name in REGULARIZERS.
+
+    Args:
+        name: such as l2.
+        scales: what `tfreg.l2_regularizer` takes.
+
+    Raises:
+        ValueError, TypeError: as `tfreg.l2_regularizer`.
+    """
+    from tfreg import regularizers
+
+    return getattr(regularizers, f"{name}_regularizer")(*scales)
+
+
+def _check_scale(name: str, scale: float) -> None:
+    # As tfreg.regularizers does, without TensorFlow.
+    if isinstance(scale, numbers.Integral):
+        raise ValueError(
+            f"{name} cannot be an integer, it must be a finite float >= 0, got "
+            f"{scale!r}: write 1.0 for 1, and 0.0 for no penalty"
+        )
+    if not (math.isfinite(scale) and float(scale) >= 0.0):
+        raise ValueError(
+            f"{name} must be a finite float >= 0, got {scale!r}: "
+            "write 0.0 for no penalty"
+        )
 
 
 def _check_pattern(pattern: Any) -> None:
@@ -157,15 +189,14 @@ def make_rules(
     Raises:
         ValueError: a value that isn't allowed.
     """
-    num_scales = FACTORIES[regularizer][1] if regularizer in FACTORIES else 1
-    scales = (float(scale),) * num_scales
+    scales = (float(scale),) * len(REGULARIZERS.get(regularizer, ("scale",)))
     return tuple(Rule(regularizer, scales, target) for target in targets)
 
 
 def apply(
     rules: Sequence[Rule],
-    module: tf.Module,
-    made: Sequence[regularizers.Regularizer] | None = None,
+    module: "tf.Module",
+    made: "Sequence[Regularizer] | None" = None,
 ) -> None:
     """Gives a module's variables and layers the regularizers of the rules.
 
@@ -184,6 +215,10 @@ def apply(
         ValueError: a rule that matches nothing; nothing is penalized then.
         TypeError: `rules` is a text, or `module` no tf.Module, as a Keras model.
     """
+    import tensorflow as tf
+
+    from tfreg.collections import store
+
     if isinstance(rules, str | Rule):
         raise TypeError(
             f"rules must be several Rules, got {rules!r}: write rules.parse(text), or "
@@ -216,14 +251,18 @@ class _Foreign:
     path: str
     layer: str
     target: str
-    variable: tf.Variable
+    variable: "tf.Variable"
 
 
-def _find_layers(module: tf.Module) -> list[base.Layer]:
+def _find_layers(module: "tf.Module") -> "list[base.Layer]":
+    from tfreg.layers import base
+
     return [m for m in (module, *module.submodules) if isinstance(m, base.Layer)]
 
 
-def _find_foreign(module: tf.Module) -> list[_Foreign]:
+def _find_foreign(module: "tf.Module") -> list[_Foreign]:
+    import tensorflow as tf
+
     layers = _find_layers(module)
     made = [getattr(layer, name, None) for layer in layers for name in layer.parameters]
     ours = {id(variable) for variable in made}
@@ -243,15 +282,15 @@ def _find_foreign(module: tf.Module) -> list[_Foreign]:
     return found
 
 
-def _get_target(path: str, variable: tf.Variable) -> str:
+def _get_target(path: str, variable: "tf.Variable") -> str:
     if path.rsplit("/", 1)[-1] in _BIAS_NAMES:
         return "bias"
     return "kernel" if (variable.shape.rank or 0) >= 2 else ""
 
 
 def _match(
-    rule: Rule, layers: list[base.Layer], foreign: list[_Foreign]
-) -> tuple[list[base.Layer], list[_Foreign]]:
+    rule: Rule, layers: "list[base.Layer]", foreign: list[_Foreign]
+) -> "tuple[list[base.Layer], list[_Foreign]]":
     pattern = re.compile(rule.pattern or ".*")
     chosen = [
         layer
@@ -267,7 +306,7 @@ def _match(
 
 
 def _describe_mismatch(
-    rule: Rule, layers: list[base.Layer], foreign: list[_Foreign]
+    rule: Rule, layers: "list[base.Layer]", foreign: list[_Foreign]
 ) -> str:
     names = [layer.name for layer in layers if rule.target in layer.targets]
     names += [variable.layer for variable in foreign if variable.target == rule.target]

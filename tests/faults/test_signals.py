@@ -10,12 +10,12 @@ import time
 import faults
 import pytest
 
-from tfreg import runs
+from tfreg.runs import runner
 from tfreg.training import checkpoints, loop
 
 NUM_SIGNALS = 10 if faults.WHOLE else 1
 PHASES = {
-    "start": (runs, "build", 1),
+    "start": (runner, "build", 1),
     "the first save": (checkpoints, "save", 1),
     "evaluation": (loop.Loop, "evaluate", 2),
     "saving": (checkpoints, "save", 3),

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 Schedule = Callable[[tf.Tensor], tf.Tensor]
 
-NAMES = ("constant", "cosine", "piecewise")
 POSITIVE, NONNEGATIVE, FRACTION = "> 0", ">= 0", ">= 0 and < 1"
 
 

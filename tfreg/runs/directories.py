@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfreg.runs import config
-from tfreg.training import checkpoints
 
 CONFIG, RESULT, CHECKPOINTS = "config.json", "result.json", "checkpoints"
 SWEEP = "sweep.json"
@@ -130,6 +129,8 @@ def claim(
         BusyError: as `check`.
         OSError: it can't be made.
     """
+    from tfreg.training import checkpoints
+
     checkpoints.make_directory(path)
     with _hold(path):
         _refuse(path, overwrite, resume)  # Another process may have been faster.
@@ -210,6 +211,8 @@ def claim_sweep(
         BusyError: another process sweeps there.
         OSError: it can't be made.
     """
+    from tfreg.training import checkpoints
+
     with checkpoints.writing(path):
         checkpoints.make_directory(path)
     with _hold(path):
@@ -221,6 +224,8 @@ def claim_sweep(
 
 def has_begun(path: pathlib.Path) -> bool:
     """Tells whether there is a run to go on with, or what is left of one."""
+    from tfreg.training import checkpoints
+
     # Events come after the first checkpoint: without either, nothing is lost.
     found = checkpoints.list_newest_first(path / CHECKPOINTS)
     return bool(found) or (path / "train").exists() or (path / RESULT).exists()
@@ -232,6 +237,8 @@ def remove_result(path: pathlib.Path) -> None:
     Raises:
         OSError: it can't be removed.
     """
+    from tfreg.training import checkpoints
+
     (path / RESULT).unlink(missing_ok=True)
     checkpoints.sync(path)
 
@@ -242,6 +249,8 @@ def write_config(path: pathlib.Path, settings: config.Config) -> None:
     Raises:
         OSError: it can't be written.
     """
+    from tfreg.training import checkpoints
+
     checkpoints.write_whole(path / CONFIG, settings.to_json())
 
 

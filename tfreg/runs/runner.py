@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg import data, losses, models, optimizers, rules
+from tfreg.collections import store
+from tfreg.optimizers import schedules
 from tfreg.runs import config, console, directories, results
 from tfreg.training import checkpoints, events, loop, step, strategies, trainer
-from tfreg.optimizers import schedules
-from tfreg.collections import store
 
 
 class WorkerError(RuntimeError):
@@ -59,7 +59,7 @@ def build(
     if strategy is None:
         strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     dataset = dataset or data.load(settings.dataset, settings.data_dir)
-    dataset = settings.take_examples(dataset)
+    dataset = take_examples(settings, dataset)
     batch_size = min(settings.batch_size, len(dataset.train))
     num_steps = -(-len(dataset.train) // batch_size) * settings.epochs
     with strategy.scope():
@@ -83,6 +83,26 @@ def build(
         strategy=strategy,
     )
     return Run(dataset, model, train_step, made)
+
+
+def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Dataset:
+    """Returns the data with the `train_examples` that a run draws by its seed.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    count, train = settings.train_examples, dataset.train
+    if count is None:
+        return dataset
+    if count > len(train):
+        raise ValueError(
+            f"train_examples must be at most the {len(train)} of {dataset.name}, "
+            f"got {count}: choose fewer"
+        )
+    # By the order of an epoch that no run comes to.
+    rows = np.sort(data.permute(len(train), settings.seed, 2**64 - 1)[:count])
+    part = data.Split(train.x[rows], train.y[rows])
+    return dataclasses.replace(dataset, train=part)
 
 
 def _get_steps_per_call(settings: config.Config) -> int:

@@ -75,7 +75,7 @@ class Lane:
                 for kind, target, pattern in self._scales
             ]
             made = [
-                rules.FACTORIES[kind][0](scale)
+                rules.make_regularizer(kind, [scale])
                 for (kind, *_), scale in self._scales.items()
             ]
             rules.apply(united, self._run.model, made)
@@ -94,7 +94,7 @@ class Lane:
         scales = _sum_scales(settings.get_rules())
         for key, variable in self._scales.items():
             variable.assign(scales.get(key, 0.0))
-        dataset = settings.take_examples(self._dataset)
+        dataset = runs.take_examples(settings, self._dataset)
         with store.Store().as_default():
             model = runs.make_model(settings, dataset)
             model(tf.zeros([1, *dataset.train.x.shape[1:]]))

@@ -1,9 +1,9 @@
 """Settings x seeds -> a directory of runs, several of them at once.
 
-    settings = grid.make_paths(config.Config(), ["l2"], [("kernel",)], [1e-4, 1e-3])
-    plan = sweep.Plan(settings, num_seeds=5)
-    outcomes = sweep.train(plan, "runs/sweep-l2", num_lanes=2)
-    tests = sweep.evaluate_test(plan, "runs/sweep-l2", ["none"])
+    compared = plans.make_paths(settings, ["l2"], [("kernel",)], [1e-4, 1e-3])
+    plan = plans.Plan(compared, num_seeds=2)
+    outcomes = runner.train(plan, "runs/sweep-l2", num_lanes=2)
+    tests = runner.evaluate_test(plan, "runs/sweep-l2", ["none"])
 
 The trap: a coefficient chosen by the test set. The outcomes know nothing of it: it is
 read afterwards, for the settings that are named.
@@ -47,41 +47,6 @@ Tests = dict[str, list[dict[str, float]]]  # Setting -> loss and accuracy of eac
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """Settings and the number of seeds, 0 and up, that each is trained with.
-
-    Raises:
-        ValueError: no seed, no setting, two of one name, or a baseline that is missing.
-    """
-
-    settings: tuple[plans.Setting, ...]
-    num_seeds: int
-
-    def __post_init__(self) -> None:
-        if self.num_seeds < 1:
-            raise ValueError(
-                f"seeds must be an int >= 1, got {self.num_seeds!r}: write for example "
-                "5, as one alone has no interval"
-            )
-        names = [setting.name for setting in self.settings]
-        slugs = {setting.slug for setting in self.settings}
-        missing = {s.baseline for s in self.settings} - {None, *names}
-        if not names or len(slugs) < len(names) or missing:
-            raise ValueError(
-                "settings must have different names and their baselines among them, "
-                f"got {names!r}: name them otherwise"
-            )
-
-    def to_json(self) -> str:
-        """Returns all that decides the sweep's numbers, but where the data are."""
-        told = dataclasses.asdict(self)
-        for setting in told["settings"]:
-            for name in ("data_dir", "logdir", "run_name"):
-                del setting["config"][name]
-        return results.to_json(told)
-
-
-@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What came out of one run: METRICS -> value, NaN where the loss wasn't finite."""
 
@@ -104,7 +69,7 @@ class _Task:
         return (self.path / "result.json").is_file()
 
 
-def _make_tasks(plan: Plan, directory: pathlib.Path) -> list[_Task]:
+def _make_tasks(plan: plans.Plan, directory: pathlib.Path) -> list[_Task]:
     return [
         _Task(
             setting.name,
@@ -131,7 +96,7 @@ def _make_strategy(settings: config.Config) -> tf.distribute.Strategy:
 
 
 def train(
-    plan: Plan,
+    plan: plans.Plan,
     directory: str | os.PathLike,
     num_lanes: int = 1,
     resume: bool = False,
@@ -285,7 +250,7 @@ def _read_outcome(task: _Task) -> Outcome:
     return Outcome(task.setting, task.config.seed, kept)
 
 
-def to_csv(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+def to_csv(plan: plans.Plan, outcomes: Sequence[Outcome]) -> str:
     """Returns a line for each run, with every number in full."""
     settings = {setting.name: setting for setting in plan.settings}
     names = [name for name in METRICS if all(name in o.values for o in outcomes)]
@@ -303,7 +268,7 @@ def to_csv(plan: Plan, outcomes: Sequence[Outcome]) -> str:
 
 
 def evaluate_test(
-    plan: Plan, directory: str | os.PathLike, names: Sequence[str]
+    plan: plans.Plan, directory: str | os.PathLike, names: Sequence[str]
 ) -> Tests:
     """Returns the test set's loss and accuracy of finished runs.
 
