@@ -9,6 +9,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 import tfreg
+from tfreg.training import metrics
 
 EPOCHS = 40
 # Colours of Okabe and Ito, which everybody can tell apart.
@@ -19,7 +20,7 @@ SETTINGS = {
 }
 
 
-def train(regularizer: tfreg.regularizers.Regularizer | None) -> list[dict]:
+def train(regularizer: tfreg.regularizers.Regularizer | None) -> list[metrics.Report]:
     """Returns the validation's report after each epoch."""
     with tfreg.Store().as_default():
         data = tfreg.data.load("mnist5k")
@@ -39,7 +40,7 @@ def main() -> None:
     matplotlib.use("Agg")
     figure, axes = plt.subplots(figsize=(7, 3.2), dpi=150, layout="constrained")
     for label, (regularizer, colour, style) in SETTINGS.items():
-        losses = [report["loss/data"] for report in train(regularizer)]
+        losses = [report.loss for report in train(regularizer)]
         axes.plot(range(1, EPOCHS + 1), losses, style, color=colour, label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross entropy, 500 validation images")

@@ -184,7 +184,7 @@ def clip_by_step() -> Row:
             layer, optimizer = make_tfreg(), tfreg.optimizers.sgd(1.0)
         step = tfreg.Step(layer, lambda y, z: 100 * z[:, 0], optimizer, 1.0)
         x = tf.ones([1, 1])
-        add_up(strategy, lambda: step(x, x)["loss/data"])
+        add_up(strategy, lambda: step(x, x).loss)
         return 1 - float(layer.kernel[0, 0])
 
     return Row("the same by `Step(clip_norm=1.0)`", _clip_plainly, ours, 1.0)
@@ -256,7 +256,7 @@ def read_after_step() -> Row:
         layer = make_tfreg(activity_regularizer=TFREG_L2)
         loss, optimizer = tfreg.losses.mean_squared_error, tfreg.optimizers.sgd(1.0)
         report = tf.function(tfreg.Step(layer, loss, optimizer))(x, x)
-        return float(report["loss/regularization"])
+        return float(report.regularization)
 
     title = "activity penalties read after a tf.function ran, outputs of 3"
     return Row(title, plain, ours, 9.0)

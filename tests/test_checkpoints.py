@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfreg.training import checkpoints
+from tfreg.training import checkpoints, files, manifests
 
 
 class Values(tf.Module):
@@ -51,10 +51,10 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(
     path = tmp_path / "result.json"
     if there:
         path.write_text("old")
-    place = {"mkstemp": checkpoints.tempfile, "open": checkpoints}.get(call, os)
+    place = {"mkstemp": files.tempfile, "open": files}.get(call, os)
     monkeypatch.setattr(place, call, fail, raising=False)
     with pytest.raises(OSError, match=r"result.json' must be written, got No space"):
-        checkpoints.write_whole(path, "new")
+        files.write(path, "new")
     monkeypatch.undo()
     assert list_files(tmp_path) == ["result.json"] * there
     assert not there or path.read_text() == "old"
@@ -80,15 +80,15 @@ def test_a_file_that_a_full_disk_cuts_short_leaves_what_was_there(
             self.file.write(text[:3])
             fail()
 
-    monkeypatch.setattr(checkpoints, "open", Full, raising=False)
+    monkeypatch.setattr(files, "open", Full, raising=False)
     with pytest.raises(OSError, match="No space"):
-        checkpoints.write_whole(path, "new text")
+        files.write(path, "new text")
     assert list_files(tmp_path) == ["result.json"]
     assert path.read_text() == "old"
 
 
 def test_bytes_are_written_as_they_are(tmp_path):
-    checkpoints.write_whole(tmp_path / "a.png", b"\x89PNG\r\n")
+    files.write(tmp_path / "a.png", b"\x89PNG\r\n")
     assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n"
 
 
@@ -101,7 +101,7 @@ def test_ctrl_c_while_a_file_is_written_leaves_what_was_there(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.write_whole(path, "new")
+        files.write(path, "new")
     assert list_files(tmp_path) == ["result.json"]
     assert path.read_text() == "old"
 
@@ -121,7 +121,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
-    checkpoints.write_whole(path, "new")
+    files.write(path, "new")
     assert calls == ["sync file", "rename", "sync folder"]
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -227,14 +227,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, kind
     whole, rng, count = path.read_bytes(), random.Random(0), 0
     for _ in range(60):
         path.write_bytes(damage(whole, kind, rng))
-        told, model, optimizer = [], Values(0.0), Values(0.0)
-        step = restore(tmp_path, model, optimizer, tell=told.append)
+        logged, model, optimizer = [], Values(0.0), Values(0.0)
+        step = restore(tmp_path, model, optimizer, log=logged.append)
         assert model.get_values() == optimizer.get_values() == {step - 6.0}
         count += step == 7
         if step == 7:
-            assert "step-0000000008" in told[0] and "\n" not in told[0]
+            assert "step-0000000008" in logged[0] and "\n" not in logged[0]
         else:  # What was cut or zeroed was a last newline or zeros before.
-            checkpoints.verify(path.parent)
+            manifests.verify(path.parent)
     assert count > 30
 
 
@@ -246,10 +246,10 @@ def test_a_bit_of_any_byte_that_flips_is_noticed(tmp_path):
             flipped = bytearray(whole)
             flipped[at] ^= 1 << at % 8
             (path / name).write_bytes(flipped)
-            with pytest.raises(checkpoints.CheckpointError, match="as they were"):
-                checkpoints.verify(path)
+            with pytest.raises(manifests.CheckpointError, match="as they were"):
+                manifests.verify(path)
         (path / name).write_bytes(whole)
-    checkpoints.verify(path)
+    manifests.verify(path)
 
 
 def test_only_whole_checkpoints_are_counted_when_old_ones_go(tmp_path):
@@ -257,10 +257,10 @@ def test_only_whole_checkpoints_are_counted_when_old_ones_go(tmp_path):
     broken = save(tmp_path, 2, Values(1.0), Values(1.0))
     (broken / "state.index").write_bytes(b"")
     save(tmp_path, 3, Values(1.0), Values(1.0))
-    names = [path.name[-1] for path in checkpoints.list_newest_first(tmp_path)]
+    names = [path.name[-1] for path in manifests.list_newest_first(tmp_path)]
     assert names == ["3", "2", "1"]
     save(tmp_path, 4, Values(1.0), Values(1.0))
-    names = [path.name[-1] for path in checkpoints.list_newest_first(tmp_path)]
+    names = [path.name[-1] for path in manifests.list_newest_first(tmp_path)]
     assert names == ["4", "3"]
 
 
@@ -274,15 +274,15 @@ def test_a_checkpoint_that_was_tampered_with_is_refused(tmp_path, kind):
         (path / "state.data-00001-of-00002").write_bytes(b"")
     else:
         path.rename(tmp_path / "step-0000000009")
-    with pytest.raises(checkpoints.CheckpointError, match="must have a whole"):
+    with pytest.raises(manifests.CheckpointError, match="must have an intact"):
         restore(tmp_path, Values(0.0), Values(0.0))
 
 
-def test_facts_come_back(tmp_path):
-    facts = {"sums": {"loss": 0.1 + 0.2}, "best": None}
-    save(tmp_path, 7, Values(1.0), Values(1.0), facts=facts)
+def test_metadata_comes_back(tmp_path):
+    metadata = {"sums": {"loss": 0.1 + 0.2}, "best": None}
+    save(tmp_path, 7, Values(1.0), Values(1.0), metadata=metadata)
     state = {"model": Values(0.0), "optimizer": Values(0.0)}
-    assert checkpoints.restore(tmp_path, state) == (7, facts)
+    assert checkpoints.restore(tmp_path, state) == (7, metadata)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_facts_come_back(tmp_path):
 )
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, make, reason):
     save(tmp_path, 7, Values(1.0), Values(1.0))
-    with pytest.raises(checkpoints.CheckpointError, match=f"step-0000000007.*{reason}"):
+    with pytest.raises(manifests.CheckpointError, match=f"step-0000000007.*{reason}"):
         restore(tmp_path, make(), Values(0.0))
 
 
@@ -302,7 +302,7 @@ def test_a_variable_that_the_checkpoint_lacks_is_refused(tmp_path):
     save(tmp_path, 7, Values(1.0), Values(1.0))
     model = Values(0.0)
     model.more = tf.Variable(0.0)
-    with pytest.raises(checkpoints.CheckpointError, match="not bound to checkpointed"):
+    with pytest.raises(manifests.CheckpointError, match="not bound to checkpointed"):
         restore(tmp_path, model, Values(0.0))
 
 
@@ -311,7 +311,7 @@ def test_a_missing_checkpoint_is_refused_whatever_lies_around(tmp_path):
     (tmp_path / ".aside").mkdir()
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/elsewhere"')
     for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "checkpoint"):
-        with pytest.raises(checkpoints.CheckpointError, match="got none in") as caught:
+        with pytest.raises(manifests.CheckpointError, match="got none in") as caught:
             restore(folder, Values(0.0), Values(0.0))
         assert str(folder) in str(caught.value)
 
@@ -320,5 +320,5 @@ def test_a_lost_file_is_refused(tmp_path):
     path = save(tmp_path, 7, Values(1.0), Values(1.0))
     shutil.rmtree(path)
     path.mkdir()
-    with pytest.raises(checkpoints.CheckpointError, match="must have a whole"):
+    with pytest.raises(manifests.CheckpointError, match="must have an intact"):
         restore(tmp_path, Values(0.0), Values(0.0))

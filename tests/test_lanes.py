@@ -34,10 +34,10 @@ def list_losses(run, num_steps):
     while len(found) < num_steps:
         done = summed = 0.0
         for report in run.loop.iterate(epoch):
-            examples = min(report["steps"] * run.loop.batch_size, len(run.loop.split))
-            total = report["loss/data"] * examples
+            examples = min(report.num_steps * run.loop.batch_size, len(run.loop.split))
+            total = report.loss * examples
             loss = (total - summed) / (examples - done)
-            found.append((loss, report["loss/regularization"]))
+            found.append((loss, report.regularization))
             done, summed = examples, total
         epoch += 1
     return np.array(found[:num_steps])
@@ -73,7 +73,7 @@ def test_a_lane_equals_the_run_alone(case, dataset):
         wanted = list_losses(alone, 200)
     # The penalties are summed in another order.
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
-    reports = [r.loop.evaluate(dataset.test)["accuracy"] for r in (run, alone)]
+    reports = [r.loop.evaluate(dataset.test).metrics["accuracy"] for r in (run, alone)]
     assert reports[0] == pytest.approx(reports[1], abs=0.003)
 
 

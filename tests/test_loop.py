@@ -65,7 +65,7 @@ def test_first_hundred_losses_are_those_of_keras(mnist5k):
     before, reports = 0.0, made.iterate(0)
     for i in range(100):
         report = next(reports)
-        ours = report["loss/data"] * (i + 1) - before
+        ours = report.loss * (i + 1) - before
         before += ours
         rows = order[i * 32 : (i + 1) * 32]
         x, y = split.x[rows] / np.float32(255), split.y[rows]
@@ -76,7 +76,7 @@ def test_first_hundred_losses_are_those_of_keras(mnist5k):
         twin.train_on_batch(x, y)
         penalty = float(tf.add_n(twin.losses)) if i < 1 else None
         if penalty is not None:
-            assert report["loss/regularization"] == pytest.approx(penalty, rel=0.05)
+            assert report.regularization == pytest.approx(penalty, rel=0.05)
 
 
 def test_every_example_counts_once_an_epoch_the_smaller_batch_too(mnist5k):
@@ -86,9 +86,11 @@ def test_every_example_counts_once_an_epoch_the_smaller_batch_too(mnist5k):
     made.step.optimizer = optimizers.sgd(1e-30)
     made.step.optimizer.build(made.step.model.trainable_variables)
     report, want = made.train(0), made.evaluate(split)
-    assert report["steps"] == made.steps_per_epoch == 5
-    assert report["loss/data"] == pytest.approx(want["loss/data"], rel=1e-6)
-    assert report["accuracy"] == pytest.approx(want["accuracy"], rel=1e-6)
+    assert report.num_steps == made.steps_per_epoch == 5
+    assert report.loss == pytest.approx(want.loss, rel=1e-6)
+    assert report.metrics["accuracy"] == pytest.approx(
+        want.metrics["accuracy"], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 2345])
@@ -106,9 +108,9 @@ def test_evaluation_counts_every_example(mnist5k, count):
     loss = np.mean(log_sum - logits[np.arange(count), split.y])
     penalty = SCALE * (np.sum(k0**2) + np.sum(k1**2)) / 2
     # Float32 products.
-    assert report["loss/data"] == pytest.approx(loss, rel=1e-5)
-    assert report["loss/total"] == pytest.approx(loss + penalty, rel=1e-5)
-    assert report["accuracy"] == np.mean(logits.argmax(-1) == split.y)
+    assert report.loss == pytest.approx(loss, rel=1e-5)
+    assert report.total == pytest.approx(loss + penalty, rel=1e-5)
+    assert report.metrics["accuracy"] == np.mean(logits.argmax(-1) == split.y)
 
 
 def test_nothing_is_traced_after_the_first_epoch(mnist5k):
@@ -145,13 +147,13 @@ def test_streamed_data_give_the_same_numbers_as_held(mnist5k):
             made = make_loop(split, steps_per_call=9, device_bytes=device_bytes)
             reports.append((made.train(0), made.evaluate(split)))
     for ours, theirs in zip(*reports, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-6)
+        assert ours.get_scalars() == pytest.approx(theirs.get_scalars(), rel=1e-6)
 
 
 def test_batch_larger_than_the_data_is_all_of_them(mnist5k):
     made = make_loop(take(mnist5k.train, 50), batch_size=64)
     assert made.steps_per_epoch == 1
-    assert made.train(0)["steps"] == 1
+    assert made.train(0).num_steps == 1
 
 
 def test_penalties_add_up_to_the_total(mnist5k):
@@ -166,11 +168,11 @@ def test_penalties_add_up_to_the_total(mnist5k):
     loss = losses.sparse_softmax_cross_entropy
     made = loop.Loop(step.Step(model, loss, optimizers.adam()), mnist5k.validation)
     for report in (made.train(0), made.evaluate(mnist5k.test)):
-        parts = [v for name, v in report.items() if name.startswith("regularization/")]
+        parts = list(report.penalties.values())
         assert len(parts) == 2
-        assert report["loss/regularization"] == pytest.approx(sum(parts), rel=1e-6)
-        total = report["loss/data"] + report["loss/regularization"]
-        assert report["loss/total"] == pytest.approx(total, rel=1e-6)
+        assert report.regularization == pytest.approx(sum(parts), rel=1e-6)
+        total = report.loss + report.regularization
+        assert report.total == pytest.approx(total, rel=1e-6)
 
 
 def test_regression_has_no_accuracy(rng):
@@ -183,23 +185,23 @@ def test_regression_has_no_accuracy(rng):
     )
     for epoch in range(40):
         report = made.train(epoch)
-    assert "accuracy" not in report
-    assert report["loss/data"] < 1e-2
+    assert report.metrics == {}
+    assert report.loss < 1e-2
 
 
 def test_scale_changes_without_a_retrace(mnist5k):
     scale = tf.Variable(0.0)
     made = make_loop(mnist5k.validation, tfreg.l2_regularizer(scale))
-    assert made.train(0)["loss/regularization"] == 0
+    assert made.train(0).regularization == 0
     scale.assign(1.0)
-    assert made.train(1)["loss/regularization"] > 1
+    assert made.train(1).regularization > 1
     assert made._compiled.experimental_get_tracing_count() == 2
 
 
 @pytest.mark.parametrize("name", ["batch_size", "steps_per_call"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_sizes_are_positive_ints(mnist5k, name, value):
-    with pytest.raises(ValueError, match=f"{name} must be an int > 0, got {value!r}"):
+    with pytest.raises(ValueError, match=f"{name} must be an int >= 1, got {value!r}"):
         make_loop(mnist5k.validation, **{name: value})
 
 

@@ -28,8 +28,8 @@ def test_an_update_of_the_penalty_alone_is_exact_in_every_precision(name):
     # With inputs of zero the gradient is the penalty's, SCALE * w, in float32.
     np.testing.assert_allclose(kernel, before * (1 - 0.1 * SCALE), rtol=1e-6)
     penalty = SCALE * np.sum(before.astype(np.float64) ** 2) / 2
-    np.testing.assert_allclose(report["loss/regularization"], penalty, rtol=1e-6)
-    assert report["loss/regularization"].dtype == tf.float32
+    np.testing.assert_allclose(report.regularization, penalty, rtol=1e-6)
+    assert report.regularization.dtype == tf.float32
 
 
 def test_an_update_that_overflows_is_skipped_and_counted_and_halves_the_scale():
@@ -40,9 +40,9 @@ def test_an_update_that_overflows_is_skipped_and_counted_and_halves_the_scale():
     report = tf.function(made, jit_compile=True)(x, y)
     np.testing.assert_array_equal(made.model.layers[0].kernel, before)
     assert made.optimizer.step.numpy() == 0
-    assert report["skipped_updates"].numpy() == 1
-    assert report["loss_scale"].numpy() == 2.0**14
-    assert report["gradient_norm"].numpy() == 0
+    assert report.skipped_updates.numpy() == 1
+    assert report.loss_scale.numpy() == 2.0**14
+    assert report.gradient_norm.numpy() == 0
 
 
 def test_the_scale_doubles_after_growth_steps_without_overflow():
@@ -64,7 +64,7 @@ def test_half_precision_learns_what_float32_does(name):
             model = models.MLP([32, 10], kernel_regularizer=tfreg.l2_regularizer(1e-4))
             loss = losses.sparse_softmax_cross_entropy
             made = step.Step(model, loss, optimizers.adam(1e-3), precision=each)
-            found[each] = loop.Loop(made, split).train(0)["loss/data"]
+            found[each] = loop.Loop(made, split).train(0).loss
     # bfloat16 has three digits.
     assert found[name] == pytest.approx(found["float32"], rel=1e-2)
 

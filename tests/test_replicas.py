@@ -414,7 +414,7 @@ def update(kind, how, problem, **arguments):
             run = tf.function(lambda x, y: strategy.run(step, (x, y)))
             outcome = run(distribute(strategy, x), distribute(strategy, y))
             local = strategy.experimental_local_results
-            report = {name: local(value)[0] for name, value in outcome.items()}
+            report = tf.nest.map_structure(lambda v: local(v)[0], outcome)
     copies = [
         strategy.experimental_local_results(v) for v in (layer.kernel, layer.bias)
     ]
@@ -450,17 +450,17 @@ def test_an_update_sums_then_clips_then_applies(
     check(got, solve_update(problem, clip_norm))
     loss, *found = solve(*problem)
     norm = np.sqrt(sum(np.sum(gradient**2) for gradient in found))
-    np.testing.assert_allclose(report["gradient_norm"], norm, rtol=1e-6)
+    np.testing.assert_allclose(report.gradient_norm, norm, rtol=1e-6)
     if how == "loop":  # In strategy.run each replica reports its share.
-        np.testing.assert_allclose(report["loss/total"], loss, rtol=1e-6)
+        np.testing.assert_allclose(report.total, loss, rtol=1e-6)
 
 
 BREAKAGES_OF_THE_STEP = {
     ("replicas clip before the sum", "run"): (
         steps.Step,
         "__call__",
-        "sum_over_replicas(found)",
-        "sum_over_replicas(tf.clip_by_global_norm(found, self.clip_norm)[0])",
+        "sum_over_replicas(grads)",
+        "sum_over_replicas(tf.clip_by_global_norm(grads, self.clip_norm)[0])",
     ),
     ("shared replicas clip before the sum", "loop"): (
         sharing.SharedSteps,
@@ -540,7 +540,7 @@ def train(kind, make_model, make_optimizer, num_epochs=23, **arguments):
                 **arguments,
             )
         loop = loops.Loop(step, data.Split(x, y), batch_size=8, strategy=strategy)
-        found = [loop.train(epoch)["loss/data"] for epoch in range(num_epochs)]
+        found = [loop.train(epoch).loss for epoch in range(num_epochs)]
     return found, [v.numpy() for v in model.variables]
 
 
@@ -785,7 +785,7 @@ def test_one_example_for_two_replicas_without_synchronizing_trains(rng):
         loop = loops.Loop(step, split, batch_size=8)
         for epoch in range(2):
             report = loop.train(epoch)
-            assert np.isfinite(list(report.values())).all()
+            assert np.isfinite(list(report.get_scalars().values())).all()
         assert np.isfinite(list(loop.evaluate(split).values())).all()
 
 

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 
 from tfreg import optimizers, runs
 from tfreg.runs import config, directories
-from tfreg.training import checkpoints, loop, trainer
+from tfreg.training import loop, manifests, trainer
 
 VOLATILE = ("wall_seconds", "steps_per_second")
 
@@ -53,7 +53,7 @@ def train_in_parts(settings, *parts):
 
 
 def read_state(directory):
-    path = checkpoints.list_newest_first(pathlib.Path(directory, "checkpoints"))[0]
+    path = manifests.list_newest_first(pathlib.Path(directory, "checkpoints"))[0]
     reader = tf.train.load_checkpoint(str(path / "state"))
     names = [n for n in reader.get_variable_to_shape_map() if n.endswith("_VALUE")]
     return path.name, {n: np.asarray(reader.get_tensor(n)).tobytes() for n in names}
@@ -117,10 +117,10 @@ print(test_resume.is_equal({str(points)!r}, pathlib.Path({str(tmp_path)!r}), **f
 def test_the_comparison_notices_what_is_left_out(
     points, tmp_path, monkeypatch, left_out
 ):
-    restore = trainer.Training.restore
+    restore = trainer.Trainer.restore
 
     def forget(self, directory):
-        facts = restore(self, directory)
+        metadata = restore(self, directory)
         optimizer = self.loop.step.optimizer
         if left_out == "slots":
             for variable in optimizer.variables:
@@ -132,9 +132,9 @@ def test_the_comparison_notices_what_is_left_out(
             self.history.sums = {}
         else:
             self.loop.seed += 1
-        return facts
+        return metadata
 
-    monkeypatch.setattr(trainer.Training, "restore", forget)
+    monkeypatch.setattr(trainer.Trainer, "restore", forget)
     fields = {"dropout": 0.4, "patience": 2, "epochs": 9, "learning_rate": 0.1}
     assert not is_equal(points, tmp_path, (2,), **fields)
 
@@ -144,34 +144,34 @@ def test_a_damaged_checkpoint_is_named_and_costs_no_bit(points, tmp_path):
     settings = make_settings(points, tmp_path, "a")
     with pytest.raises(trainer.Interrupted):
         runs.train(settings, is_interrupted=interrupt_after(4))
-    newest = checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[0]
+    newest = manifests.list_newest_first(tmp_path / "a" / "checkpoints")[0]
     (newest / "state.index").write_bytes(b"")
-    told = []
-    assert drop_times(runs.train(settings, resume=True, tell=told.append)) == (
+    logged = []
+    assert drop_times(runs.train(settings, resume=True, log=logged.append)) == (
         drop_times(alone)
     )
-    assert len(told) == 1 and newest.name in told[0]
+    assert len(logged) == 1 and newest.name in logged[0]
 
 
 def test_no_whole_checkpoint_is_no_silent_new_start(points, tmp_path):
     settings = make_settings(points, tmp_path, "a")
     runs.train(settings)
     (tmp_path / "a" / "result.json").unlink()
-    for path in checkpoints.list_newest_first(tmp_path / "a" / "checkpoints"):
+    for path in manifests.list_newest_first(tmp_path / "a" / "checkpoints"):
         (path / "manifest.json").write_bytes(b"")
     before = {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
-    with pytest.raises(checkpoints.CheckpointError, match="must have a whole"):
+    with pytest.raises(manifests.CheckpointError, match="must have an intact"):
         runs.train(settings, resume=True)
     assert before == {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
 
 
 def test_a_finished_run_goes_on_only_with_more_epochs(points, tmp_path):
-    told = []
+    logged = []
     runs.train(make_settings(points, tmp_path, "a", epochs=2))
     again = runs.train(
-        make_settings(points, tmp_path, "a", epochs=2), resume=True, tell=told.append
+        make_settings(points, tmp_path, "a", epochs=2), resume=True, log=logged.append
     )
-    assert again["steps"] == 18 and "has finished: raise epochs" in told[0]
+    assert again["steps"] == 18 and "has finished: raise epochs" in logged[0]
     (tmp_path / "a" / "result.json").write_text("{")
     settings = make_settings(points, tmp_path, "a", epochs=2)
     assert drop_times(runs.train(settings, resume=True)) == drop_times(again)
@@ -197,9 +197,9 @@ def test_another_device_is_a_warning(points, tmp_path, monkeypatch):
     with pytest.raises(trainer.Interrupted):
         runs.train(settings, is_interrupted=interrupt_after(4))
     monkeypatch.setattr(runs.results, "describe_device", lambda: "CPU, 96 threads")
-    told = []
-    runs.train(settings, resume=True, tell=told.append)
-    assert len(told) == 1 and "bits may differ: device was CPU" in told[0]
+    logged = []
+    runs.train(settings, resume=True, log=logged.append)
+    assert len(logged) == 1 and "bits may differ: device was CPU" in logged[0]
 
 
 def test_a_directory_in_use_is_left_alone(points, tmp_path):
@@ -232,6 +232,16 @@ def test_the_best_weights_are_what_patience_returns(points, tmp_path):
     assert runs.evaluate(tmp_path / "a") == result["test"]
 
 
+def test_patience_may_end_a_run_in_the_epoch_in_which_it_was_resumed(points, tmp_path):
+    settings = make_settings(
+        points, tmp_path, "a", patience=1, optimizer="sgd", learning_rate=30.0
+    )
+    # An epoch asks five times: this one is stopped before its second epoch.
+    result = train_in_parts(settings, 5)
+    assert (result["steps"], result["best_step"]) == (18, 9)
+    assert result["steps_per_second"] > 0  # Of the epoch that compiled: the only one.
+
+
 def read_points(directory):
     """Returns tag -> {step: value}, as TensorBoard's Python loader has them."""
     events = plugin_event_accumulator.EventAccumulator(str(directory), {"tensors": 0})
@@ -256,7 +266,7 @@ def test_each_point_stands_once_in_tensorboard_after_a_loss_of_checkpoints(
     with pytest.raises(trainer.Interrupted):
         runs.train(settings, is_interrupted=interrupt_after(14))
     # Back by more than an epoch, behind points that are written.
-    for path in checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[:7]:
+    for path in manifests.list_newest_first(tmp_path / "a" / "checkpoints")[:7]:
         (path / "manifest.json").write_bytes(b"")
     runs.train(settings, resume=True)
     for name in ("train", "validation"):
@@ -274,7 +284,7 @@ def test_a_step_that_is_not_finite_is_not_applied(points, tmp_path):
     text = str(caught.value)
     step = int(text.partition("at step ")[2].partition(",")[0])
     assert "must be finite, got" in text and "last good checkpoint" in text
-    newest = checkpoints.list_newest_first(tmp_path / "a" / "checkpoints")[0]
+    newest = manifests.list_newest_first(tmp_path / "a" / "checkpoints")[0]
     assert str(newest) in text and int(newest.name[-10:]) < step
     reader = tf.train.load_checkpoint(str(newest / "state"))
     for name in reader.get_variable_to_shape_map():

@@ -1,6 +1,7 @@
 """A run leaves a whole directory, says in it what came out, and repeats to the bit."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from tfreg import data, runs
 from tfreg.runs import config, directories
-from tfreg.training import checkpoints, loop, trainer
+from tfreg.training import loop, manifests, trainer
 
 VOLATILE = ("wall_seconds", "steps_per_second")
 
@@ -56,7 +57,7 @@ def read_result(path, *without):
 
 
 def read_state(path):
-    folder = checkpoints.list_newest_first(path / "checkpoints")[0]
+    folder = manifests.list_newest_first(path / "checkpoints")[0]
     reader = tf.train.load_checkpoint(str(folder / "state"))
     names = sorted(reader.get_variable_to_shape_map())
     return {name: reader.get_tensor(name) for name in names}
@@ -224,6 +225,42 @@ def test_what_is_no_run_is_not_overwritten(digits, tmp_path):
     assert read_tree(tmp_path) == before
 
 
+def test_a_claim_changes_nothing_before_it_is_prepared(tmp_path):
+    path = tmp_path / "logs" / "a"
+    with directories.claim(path) as first, directories.claim(path) as second:
+        assert not path.parent.exists()
+        first.prepare()
+        assert path.is_dir()
+        with pytest.raises(directories.BusyError, match="another one trains"):
+            second.prepare()
+        (path / "config.json").write_text("{}")
+    refused = pytest.raises(directories.DirectoryError, match="must be new, got")
+    with refused as caught, directories.claim(path):
+        pass
+    assert caught.tb is not None  # Its frames are alive, and hold no lock.
+    with directories.claim(path, resume=True) as claim:
+        claim.prepare()
+        assert (path / "config.json").exists()
+    with directories.claim(path, overwrite=True) as claim:
+        assert (path / "config.json").exists()
+        claim.prepare()
+        assert not list(path.iterdir())
+
+
+def test_config_json_is_read_once_to_resume(digits, tmp_path, monkeypatch):
+    settings, paths = make_settings(digits, tmp_path, epochs=1), []
+    runs.train(settings)
+    read = directories.read_config
+
+    def note(path):
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(directories, "read_config", note)
+    runs.train(dataclasses.replace(settings, epochs=2), resume=True)
+    assert paths == [tmp_path / "a" / "config.json"]
+
+
 def test_a_batch_larger_than_the_data_is_all_of_them(digits, tmp_path):
     sizes = {"all": 135, "more": 10_000}
     results = {
@@ -248,7 +285,7 @@ def test_an_interrupted_run_has_saved_what_it_had(digits, tmp_path):
         )
     path = tmp_path / "a"
     assert not (path / "result.json").exists()
-    folder = checkpoints.list_newest_first(path / "checkpoints")[0]
+    folder = manifests.list_newest_first(path / "checkpoints")[0]
     assert 5 <= int(folder.name.removeprefix("step-")) < 45
     assert set(runs.evaluate(path)) == {"loss", "accuracy"}
 
@@ -279,14 +316,14 @@ def test_damage_to_a_run_is_one_sentence(trained, tmp_path):
     with pytest.raises(directories.DirectoryError, match="nowhere/config.json"):
         runs.evaluate(tmp_path / "nowhere")
     (tmp_path / "config.json").write_bytes((path / "config.json").read_bytes())
-    with pytest.raises(checkpoints.CheckpointError, match="got none in"):
+    with pytest.raises(manifests.CheckpointError, match="got none in"):
         runs.evaluate(tmp_path)
-    folder = checkpoints.list_newest_first(path / "checkpoints")[0]
+    folder = manifests.list_newest_first(path / "checkpoints")[0]
     damaged = tmp_path / "checkpoints" / folder.name
     shutil.copytree(folder, damaged)
     assert runs.evaluate(tmp_path) == read_result(path)["test"]
     (damaged / "state.data-00000-of-00001").write_bytes(b"")
-    with pytest.raises(checkpoints.CheckpointError, match="must have a whole"):
+    with pytest.raises(manifests.CheckpointError, match="must have an intact"):
         runs.evaluate(tmp_path)
     (tmp_path / "config.json").write_text('{"reg": "l2", "sc')
     with pytest.raises(directories.DirectoryError, match="must be JSON"):

@@ -159,7 +159,7 @@ REFUSED = [
     ),
     ("--logdir=words", 4, r"logdir must be a directory, got the file 'words'"),
     ("--logdir=words/in", 6, r"'words/in/.*got Not a directory"),
-    ("--logdir=/proc/in", 6, r"'/proc/in' must be .*, got No such file"),
+    ("--logdir=/proc/in", 6, r"'/proc/in/.*' must be .*, got No such file"),
 ]
 REFUSED_EVALUATIONS = [
     ("", 2, r"run must be given: write --run=runs/NAME"),
@@ -169,7 +169,7 @@ REFUSED_EVALUATIONS = [
     ("--run=missing", 4, r"got 'missing/config.json' \(.*No such file"),
     ("--run=runs/norun", 4, r"got 'runs/norun/config.json' \(.*No such file"),
     ("--run=runs/half", 4, r"got 'runs/half/config.json' \(.*must be JSON"),
-    ("--run=runs/run", 4, r"must have a whole checkpoint, got none in 'runs/run/ch"),
+    ("--run=runs/run", 4, r"must have an intact checkpoint, got none in 'runs/run/ch"),
 ]
 
 
@@ -506,7 +506,7 @@ def test_a_terminated_run_has_saved_its_state(tmp_path):
     assert process.returncode == 143
     assert err == "interrupted by SIGTERM: saved in runs/a\n"
     told = []
-    found = runs.evaluate(tmp_path / "runs" / "a", tell=told.append)
+    found = runs.evaluate(tmp_path / "runs" / "a", log=told.append)
     assert set(found) == {"loss", "accuracy"}
     (sentence,) = told
     assert re.fullmatch(

@@ -17,7 +17,7 @@ from tfreg import data, runs
 from tfreg.cli import commands
 from tfreg.runs import config, directories
 from tfreg.sweeps import plans, report, runner
-from tfreg.training import checkpoints, trainer
+from tfreg.training import files, manifests, trainer
 
 SCALES = (1e-3, 1e-2, 0.1)
 
@@ -184,9 +184,7 @@ def test_a_sweep_that_was_killed_keeps_its_finished_runs(swept, tmp_path):
     assert len(kept) == 10 and all(p.stat().st_mtime_ns == t for p, t in kept.items())
     assert len(outcomes) == 12
     assert drop_times(read_csv(copy)) == drop_times(read_csv(directory))
-    with pytest.raises(
-        directories.DirectoryError, match="must go on with the same sweep"
-    ):
+    with pytest.raises(directories.DirectoryError, match="settings of the same sweep"):
         runner.train(plans.Plan(plan.settings, 2), copy, resume=True)
     with pytest.raises(directories.DirectoryError, match="must be new.*--resume"):
         runner.train(plan, copy)
@@ -196,9 +194,10 @@ def test_whose_directory_a_sweep_may_take(tmp_path):
     path, text = tmp_path / "sweep-a", '{"of": "ä"}'
 
     def take(text=text, **flags):
-        with directories.claim_sweep(path, text, **flags):
+        with directories.claim_sweep(path, text, **flags) as claim:
+            claim.prepare()
+            (path / "sweep.json").write_text(text, encoding="utf-8")
             (path / "none-seed0").mkdir(exist_ok=True)
-            assert (path / "sweep.json").read_text(encoding="utf-8") == text
 
     path.mkdir()
     (path / ".sweep.json.a1_b2c3d").touch()  # What a kill leaves.
@@ -209,10 +208,10 @@ def test_whose_directory_a_sweep_may_take(tmp_path):
     (path / ".report.png.a1_b2c3d").touch()
     take(resume=True)
     assert not list(path.glob(".*"))
-    with pytest.raises(directories.DirectoryError, match="with the same sweep"):
+    with pytest.raises(directories.DirectoryError, match="settings of the same sweep"):
         take("{}", resume=True)
     (path / "sweep.json").write_bytes(b"\xff")
-    with pytest.raises(directories.DirectoryError, match="with the same sweep"):
+    with pytest.raises(directories.DirectoryError, match="settings of the same sweep"):
         take(resume=True)
     take(overwrite=True)
     busy = pytest.raises(directories.BusyError, match="must have one process")
@@ -244,10 +243,11 @@ def test_a_replaced_sweep_that_is_killed_half_way_can_be_replaced(
         with monkeypatch.context() as patch:
             patch.setattr(directories, "_remove", remove_or_die)
             killed = pytest.raises(KeyboardInterrupt)
-            with killed, directories.claim_sweep(path, "{}", overwrite=True):
-                pass
-        with directories.claim_sweep(path, "{}", overwrite=True):
-            assert [p.name for p in path.iterdir()] == ["sweep.json"]
+            with killed, directories.claim_sweep(path, "{}", overwrite=True) as claim:
+                claim.prepare()
+        with directories.claim_sweep(path, "{}", overwrite=True) as claim:
+            claim.prepare()
+            assert not list(path.iterdir())
 
 
 @pytest.mark.slow
@@ -264,12 +264,12 @@ def test_the_test_set_is_read_with_the_weights_that_the_run_ended_with(
     ((test,),) = runner.evaluate_test(plan, directory, ["none"]).values()
     assert test["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
     # An earlier checkpoint is of another model than result.json.
-    checkpoint = checkpoints.list_newest_first(directory / "none-seed0/checkpoints")[0]
+    checkpoint = manifests.list_newest_first(directory / "none-seed0/checkpoints")[0]
     (checkpoint / "manifest.json").write_text("{}")
-    with pytest.raises(checkpoints.CheckpointError, match="last checkpoint whole, got"):
+    with pytest.raises(manifests.CheckpointError, match="last checkpoint intact, got"):
         runner.evaluate_test(plan, directory, ["none"])
     (directory / "none-seed0/result.json").write_text('{"steps": []}')
-    with pytest.raises(directories.DirectoryError, match="must have a whole result"):
+    with pytest.raises(directories.DirectoryError, match="must have an intact result"):
         runner.train(plan, directory, resume=True)
 
 
@@ -291,7 +291,7 @@ def test_an_interrupted_sweep_keeps_its_finished_runs(settings, tmp_path):
 def test_a_full_disk_ends_all_lanes_and_keeps_finished_runs(
     settings, tmp_path, monkeypatch
 ):
-    plan, write = make_plan(settings), checkpoints.write_whole
+    plan, write = make_plan(settings), files.write
     directory = tmp_path / "sweep-e"
 
     def fill(path, content):
@@ -299,7 +299,7 @@ def test_a_full_disk_ends_all_lanes_and_keeps_finished_runs(
             raise OSError(f"{str(path)!r} must be written, got No space left")
         write(path, content)
 
-    monkeypatch.setattr(checkpoints, "write_whole", fill)
+    monkeypatch.setattr(files, "write", fill)
     with pytest.raises(OSError, match="must be written, got No space left"):
         runner.train(plan, directory, num_lanes=2)
     finished = {p.parent.name for p in directory.glob("*/result.json")}

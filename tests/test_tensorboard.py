@@ -160,12 +160,12 @@ def test_points_are_in_the_file_before_the_run_ends(tmp_path):
 
 def test_event_files_that_cannot_be_made_are_told_once_and_training_goes_on(tmp_path):
     (tmp_path / "train").write_text("in the way")
-    told = []
-    writer = events.Events(tmp_path, {"reg": "l2"}, tell=told.append)
+    logged = []
+    writer = events.Events(tmp_path, {"reg": "l2"}, log=logged.append)
     writer.write_scalars("train", 1, {"loss/data": 1.0})
     writer.sync()
     writer.close(finished=True)
-    (text,) = told
+    (text,) = logged
     assert text.startswith(f"no more events for TensorBoard: '{tmp_path}")
     assert "must be written, got" in text and "\n" not in text
 

@@ -315,9 +315,10 @@ def test_a_tf1_model_trains_in_tfregs_own_step():
     run = tf.function(train, jit_compile=True)
     x, y = tf.random.stateless_normal([8, 5], [0, 1]), tf.range(8) % 3
     reports = [run(x, y) for _ in range(5)]
-    name = "regularization/fully_connected/kernel/Regularizer/l2_regularizer"
-    assert name in reports[0]
-    totals = [float(report["loss/total"]) for report in reports]
+    assert list(reports[0].penalties) == [
+        "fully_connected/kernel/Regularizer/l2_regularizer"
+    ]
+    totals = [float(report.total) for report in reports]
     assert sorted(totals, reverse=True) == totals and totals[-1] < totals[0]
 
 

@@ -7,7 +7,6 @@
 The whole of the suite is `TFREG_FAULTS=whole python -m pytest tests/faults -s`.
 """
 
-import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -21,7 +20,7 @@ import tensorflow as tf
 
 from tfreg.cli import commands, process
 from tfreg.runs import config, directories
-from tfreg.training import checkpoints
+from tfreg.training import checkpoints, files, manifests
 
 WHOLE = os.environ.get("TFREG_FAULTS") == "whole"
 VOLATILE = ("wall_seconds", "steps_per_second")
@@ -108,8 +107,8 @@ def write_points(path):
 
 def describe(directory):
     """Returns what a finished run is compared by: state, result and files."""
-    newest = checkpoints.list_newest_first(directory / "checkpoints")[0]
-    step, facts = checkpoints.verify(newest)
+    newest = manifests.list_newest_first(directory / "checkpoints")[0]
+    step, _ = manifests.verify(newest)
     reader = tf.train.load_checkpoint(str(newest / "state"))
     digest = hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
@@ -164,15 +163,17 @@ def save_when_told(directory, values, go, synced=True, claims=False):
     state = {"values": Values(float(values[0]))}
     checkpoints.save(go.parent / "warm", 1, state)  # All that is done once.
     if not synced:
-        checkpoints.sync = lambda path: None
+        files.sync = lambda path: None
     (go.parent / "ready").touch()
     while not go.exists():
         time.sleep(0.001)
 
     def command():
-        with directories.claim(run) if claims else contextlib.nullcontext():
-            if claims:
-                directories.write_config(run, config.Config(run_name="a"))
+        if not claims:
+            return save_all()
+        with directories.claim(run) as claim:
+            claim.prepare()
+            directories.write_config(run, config.Config(run_name="a"))
             return save_all()
 
     def save_all():

@@ -7,7 +7,7 @@ import subprocess
 import faults
 import pytest
 
-from tfreg.training import checkpoints
+from tfreg.training import manifests
 
 CALLS = {
     "openat": "openat",
@@ -90,7 +90,7 @@ def test_a_save_in_which_any_call_fails(tmp_path, calls, error):
         if done.status == 0:  # It was of no matter, as an older save's removal.
             assert done.printed == ""
             assert faults.restore(directory)[0] == 3
-            checkpoints.verify(directory / "step-0000000003")
+            manifests.verify(directory / "step-0000000003")
         else:
             num_refused += 1
             assert done.status == 6, done.printed

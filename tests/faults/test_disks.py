@@ -11,7 +11,7 @@ import subprocess
 import faults
 import pytest
 
-from tfreg.training import checkpoints
+from tfreg.training import manifests
 
 EPOCHS = "--epochs=20"
 
@@ -52,8 +52,8 @@ def test_a_full_disk_and_then_room(tmp_path):
     want = train_alone(tmp_path / "alone")
     with mounted(tmp_path / "runs", "-t", "tmpfs", "-o", "size=80k", "tmpfs"):
         check_end(faults.train(tmp_path, EPOCHS))
-        newest = checkpoints.list_newest_first(tmp_path / "runs" / "a" / "checkpoints")
-        assert checkpoints.verify(newest[0])[0] > 0
+        newest = manifests.list_newest_first(tmp_path / "runs" / "a" / "checkpoints")
+        assert manifests.verify(newest[0])[0] > 0
         check_end(faults.train(tmp_path, EPOCHS, "--resume"))
         remount = ["mount", "-o", "remount,size=8m", str(tmp_path / "runs")]
         subprocess.run(remount, check=True)

@@ -76,9 +76,10 @@ def test_an_overwrite_that_is_killed_half_way_can_be_repeated(tmp_path, monkeypa
             left.pop()(entry)
 
         monkeypatch.setattr(directories, "_remove", remove_or_die)
-        with pytest.raises(KeyboardInterrupt), directories.claim(path, overwrite=True):
-            pass
-        directories.check(path, overwrite=True)
+        killed = pytest.raises(KeyboardInterrupt)
+        with killed, directories.claim(path, overwrite=True) as claim:
+            claim.prepare()
         monkeypatch.setattr(directories, "_remove", remove)
-        with directories.claim(path, overwrite=True) as goes_on:
-            assert not goes_on and not list(path.iterdir())
+        with directories.claim(path, overwrite=True) as claim:
+            claim.prepare()
+            assert not list(path.iterdir())

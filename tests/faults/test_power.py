@@ -194,6 +194,6 @@ def test_without_fsync_a_power_cut_would_lose_saves(tmp_path):
     for left, returned in cut_the_power(tmp_path / "run", 60, synced=False):
         try:
             num_lost += faults.restore(left)[0] < returned
-        except faults.checkpoints.CheckpointError:
+        except faults.manifests.CheckpointError:
             num_lost += returned > 0
     assert num_lost > 5

@@ -10,12 +10,12 @@ import time
 import faults
 import pytest
 
-from tfreg.runs import runner
-from tfreg.training import checkpoints, loop
+from tfreg.runs import builder
+from tfreg.training import checkpoints, loop, manifests
 
 NUM_SIGNALS = 10 if faults.WHOLE else 1
 PHASES = {
-    "start": (runner, "build", 1),
+    "start": (builder, "build", 1),
     "the first save": (checkpoints, "save", 1),
     "evaluation": (loop.Loop, "evaluate", 2),
     "saving": (checkpoints, "save", 3),
@@ -55,7 +55,7 @@ def test_a_signal_ends_a_training_of_the_default_sizes(tmp_path, number):
         waits.append(time.monotonic() - began)
         assert f"saved in runs/run{i}" in job.read()
         path = tmp_path / "runs" / f"run{i}" / "checkpoints"
-        checkpoints.verify(checkpoints.list_newest_first(path)[0])
+        manifests.verify(manifests.list_newest_first(path)[0])
     print(f"\n{len(waits)} signals {number}: the slowest end took {max(waits):.2f} s")
 
 

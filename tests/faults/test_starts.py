@@ -10,7 +10,7 @@ import time
 import faults
 import pytest
 
-from tfreg.training import checkpoints
+from tfreg.training import checkpoints, manifests
 
 NUM_STARTS = 50 if faults.WHOLE else 6
 NUM_SAVES = 500 if faults.WHOLE else 120
@@ -37,8 +37,8 @@ def test_of_many_starts_one_runs(tmp_path, flag):
     os.kill(runs[0].pid, signal.SIGTERM)
     statuses = [job.wait() for job in jobs]
     assert sorted(statuses) == [75] * (NUM_STARTS - 1) + [143], statuses
-    newest = checkpoints.list_newest_first(tmp_path / "runs" / "a" / "checkpoints")[0]
-    checkpoints.verify(newest)
+    newest = manifests.list_newest_first(tmp_path / "runs" / "a" / "checkpoints")[0]
+    manifests.verify(newest)
     print(f"\n{NUM_STARTS} starts, {statuses.count(75)} ended with 75")
 
 

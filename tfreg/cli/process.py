@@ -23,7 +23,7 @@ STATUSES = {
     "tfreg.cli.process.UsageError": 2,
     "tfreg.data.arrays.DataError": 3,
     "tfreg.runs.directories.DirectoryError": 4,
-    "tfreg.training.checkpoints.CheckpointError": 4,
+    "tfreg.training.manifests.CheckpointError": 4,
     "tfreg.training.loop.LossError": 5,
     "tfreg.runs.directories.BusyError": 75,
     "tfreg.runs.runner.WorkerError": 75,

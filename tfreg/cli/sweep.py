@@ -138,8 +138,8 @@ def main(argv: Sequence[str]) -> int:
     directory = _get_directory(values, plan)
     num_lanes = _parse_int(values, "lanes", len(os.sched_getaffinity(0)))
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
-    # At once: runner.train does so again, seconds later.
-    directories.check_sweep(directory, plan.to_json(), resume, overwrite)
+    with directories.claim_sweep(directory, plan.to_json(), resume, overwrite):
+        pass  # Or it is told at once: runner.train claims it again, seconds later.
     told = [arg for arg in argv[1:] if arg not in ("--resume", "--overwrite")]
     command = f"{argv[0]} {shlex.join(told)}"
     return _sweep(plan, directory, num_lanes, resume, overwrite, command)

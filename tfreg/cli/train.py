@@ -64,11 +64,11 @@ def main(argv: Sequence[str]) -> int:
         runs.show(settings)
         return 0
     if not _may_have_workers(settings):
-        # At once: runs.train does so again, seconds later.
+        # At once: runs.train claims it again, seconds later.
         path = directories.get_path(settings)
-        directories.check(path, overwrite, resume)
-        if resume:
-            directories.check_same(path, settings)
+        with directories.claim(path, overwrite, resume):
+            if resume:
+                directories.read_finished(path, settings)
     return _train(settings, overwrite, resume)
 
 

@@ -23,6 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfreg import _checks
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -126,9 +128,9 @@ def permute(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     Raises:
         ValueError: an argument is not such an int.
     """
-    _check_int("num_examples", num_examples, 1, 2**31 - 1)
-    _check_int("seed", seed, 0, 2**64 - 1)
-    _check_int("epoch", epoch, 0, 2**64 - 1)
+    _checks.check_int("num_examples", num_examples, 1, 2**31 - 1)
+    _checks.check_int("seed", seed, 0, 2**64 - 1)
+    _checks.check_int("epoch", epoch, 0, 2**64 - 1)
     key = np.array([seed, epoch], np.uint64)  # NumPy makes floats of a mixed list.
     generator = np.random.Generator(np.random.Philox(key=key))
     return generator.permutation(int(num_examples)).astype(np.int32)
@@ -154,7 +156,7 @@ def stream(
     """
     import tensorflow as tf
 
-    _check_int("examples_per_call", examples_per_call, 1, 2**31 - 1)
+    _checks.check_int("examples_per_call", examples_per_call, 1, 2**31 - 1)
     rows = np.array(order)
     fits = rows.ndim == 1 and rows.dtype.kind in "iu"
     if not fits or (rows.size and not 0 <= rows.min() <= rows.max() < len(split)):
@@ -176,14 +178,6 @@ def stream(
 
     starts = tf.data.Dataset.range(0, rows.size, int(examples_per_call))
     return starts.map(fetch).prefetch(2)
-
-
-def _check_int(name: str, value: int, least: int, most: int) -> None:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not least <= value <= most:
-        raise ValueError(
-            f"{name} must be an int from {least} to {most}, got {value!r}: count so"
-        )
 
 
 def _load_mnist5k() -> Dataset:

@@ -14,7 +14,6 @@ weight penalty becomes a term when its variable is made, and never again.
 import functools
 import inspect
 import itertools
-import numbers
 import re
 import threading
 import zlib
@@ -23,7 +22,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import regularizers
+from tfreg import _checks, regularizers
 from tfreg.collections import scopes, store, terms
 from tfreg.layers import initializers
 
@@ -42,48 +41,6 @@ def regularizer_property(target: str) -> property:
         return next(iter(self.get_regularizers(target)), None)
 
     return property(read, doc=f"The first regularizer of {target}, or None.")
-
-
-def check_int(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """Returns an integer of any kind as an int.
-
-    Raises:
-        ValueError: it isn't an integer from `least` to `most`.
-    """
-    allowed = f">= {least}" if most is None else f"from {least} to {most}"
-    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not integral or value < least or (most is not None and value > most):
-        raise ValueError(
-            f"{name} must be an int {allowed}, got {value!r}: write for example 10"
-        )
-    return int(value)
-
-
-def check_share(name: str, value: Any) -> float:
-    """Returns a number in [0, 1) as a float.
-
-    Raises:
-        ValueError: it isn't one.
-    """
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not 0 <= value < 1:
-        raise ValueError(
-            f"{name} must be a float in [0, 1), got {value!r}: write 0.5 for a half"
-        )
-    return float(value)
-
-
-def check_function(name: str, value: Any, example: str) -> Any:
-    """Returns a function as it is.
-
-    Raises:
-        TypeError: it isn't callable, or is a class.
-    """
-    if not callable(value) or isinstance(value, type):
-        raise TypeError(
-            f"{name} must be a callable, got {value!r}: write for example {example}"
-        )
-    return value
 
 
 def refuse_attribute(owner: Any, name: str, value: Any, call: str) -> None:
@@ -131,7 +88,7 @@ class Layer(tf.Module):
                 "a name of the layer's kind"
             )
         self.store = store.get_default_store()
-        self.seed = check_int("seed", seed, 0, 2**31 - 1)
+        self.seed = _checks.check_int("seed", seed, 0, 2**31 - 1)
         self._label: str | None = None
         self._is_placed = False  # Its name says its place in a Sequential.
         if name is not None:
@@ -206,7 +163,7 @@ class Layer(tf.Module):
                 f"got {target!r}: regularize another layer"
             )
         example = "tfreg.l2_regularizer(1e-4)"
-        check_function(f"{target}_regularizer", regularizer, example)
+        _checks.check_function(f"{target}_regularizer", regularizer, example)
         if regularizer is regularizers.no_regularizer:
             return
         self._regularizers = (*self._regularizers, (target, regularizer))

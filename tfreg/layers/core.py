@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg import _checks
 from tfreg.collections import scopes
 from tfreg.layers import base, initializers
 
@@ -67,11 +68,11 @@ class Dense(base.Layer):
             "activity": activity_regularizer,
         }
         super().__init__(name, seed, regularizers)
-        self.units = base.check_int("units", units)
+        self.units = _checks.check_int("units", units)
         if activation is not None:
-            base.check_function("activation", activation, "tf.nn.relu")
+            _checks.check_function("activation", activation, "tf.nn.relu")
         self.activation = activation
-        self.kernel_initializer = base.check_function(
+        self.kernel_initializer = _checks.check_function(
             "kernel_initializer",
             kernel_initializer,
             "initializers.he_normal",
@@ -140,7 +141,7 @@ class Conv2D(Dense):
         name: str | None = None,
     ) -> None:
         super().__init__(
-            base.check_int("filters", filters),
+            _checks.check_int("filters", filters),
             activation,
             use_bias,
             kernel_initializer,
@@ -154,8 +155,8 @@ class Conv2D(Dense):
             raise ValueError(
                 f"padding must be 'SAME' or 'VALID', got {padding!r}: write one of them"
             )
-        self.kernel_size = base.check_int("kernel_size", kernel_size)
-        self.strides = base.check_int("strides", strides)
+        self.kernel_size = _checks.check_int("kernel_size", kernel_size)
+        self.strides = _checks.check_int("strides", strides)
         self.padding = padding
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -226,8 +227,8 @@ class Embedding(base.Layer):
     ) -> None:
         regularizers = {"kernel": kernel_regularizer, "activity": activity_regularizer}
         super().__init__(name, seed, regularizers)
-        self.num_rows = base.check_int("num_rows", num_rows)
-        self.dim = base.check_int("dim", dim)
+        self.num_rows = _checks.check_int("num_rows", num_rows)
+        self.dim = _checks.check_int("dim", dim)
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `[batch, ..., dim]` for integers `[batch, ...]`."""
@@ -293,7 +294,7 @@ class Dropout(base.Layer):
 
     def __init__(self, rate: float, name: str | None = None) -> None:
         super().__init__(name)
-        self.rate = base.check_share("rate", rate)
+        self.rate = _checks.check_fraction("rate", rate)
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the inputs, in training with a share of zeros.
@@ -347,7 +348,7 @@ class Sequential(tf.Module):
 
     def __init__(self, layers: Sequence[Callable]) -> None:
         super().__init__()
-        members = tuple(base.check_function("layers", m, "[f, g]") for m in layers)
+        members = tuple(_checks.check_function("layers", m, "[f, g]") for m in layers)
         self._takes_training = tuple(map(base.takes_training, members))
         self.layers = members
         base.set_names(base.find_layers(members))

@@ -11,6 +11,7 @@ import functools
 
 import tensorflow as tf
 
+from tfreg import _checks
 from tfreg.layers import base, initializers
 
 Regularizer = base.Regularizer
@@ -51,8 +52,8 @@ class BatchNorm(base.Layer):
     ) -> None:
         regularizers = {"gamma": gamma_regularizer, "beta": beta_regularizer}
         super().__init__(name, regularizers=regularizers)
-        self.momentum = base.check_share("momentum", momentum)
-        self.epsilon = base.check_share("epsilon", epsilon)
+        self.momentum = _checks.check_fraction("momentum", momentum)
+        self.epsilon = _checks.check_fraction("epsilon", epsilon)
         # Read by the step: a sum over replicas can't be compiled by XLA.
         self.sums_over_replicas = synchronized
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfreg import layers
+from tfreg import _checks, layers
 from tfreg.collections import terms
 from tfreg.layers import base, core
 
@@ -65,7 +65,7 @@ class MLP(layers.Sequential):
             )
         if not len(widths):
             raise ValueError("widths must not be empty, got []: write [128, 10]")
-        dropout = base.check_share("dropout", dropout)
+        dropout = _checks.check_fraction("dropout", dropout)
         members: list[base.Layer] = [layers.Flatten()]
         for i, units in enumerate(widths):
             last = i == len(widths) - 1
@@ -110,7 +110,7 @@ class CNN(layers.Sequential):
         activity_regularizer: Regularizer | None = None,
         seed: int = 0,
     ) -> None:
-        base.check_int("num_outputs", num_outputs)
+        _checks.check_int("num_outputs", num_outputs)
         convolutions = [
             layers.Conv2D(
                 filters,

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from tfreg import _checks
 from tfreg.collections import scopes
 from tfreg.optimizers import gradients as sums
 from tfreg.optimizers import schedules
@@ -53,11 +54,13 @@ class Optimizer(tf.Module):
     ) -> None:
         super().__init__()
         if not isinstance(learning_rate, tf.Variable) and not callable(learning_rate):
-            learning_rate = schedules.check_float("learning_rate", learning_rate, _RATE)
+            learning_rate = _checks.check_float(
+                "learning_rate", learning_rate, _RATE, as_float32=True
+            )
         self._learning_rate = learning_rate
         self._kernel, self._correct = kernel, correct
-        self._weight_decay = schedules.check_float(
-            "weight_decay", weight_decay, schedules.NONNEGATIVE
+        self._weight_decay = _checks.check_float(
+            "weight_decay", weight_decay, _checks.NONNEGATIVE, True
         )
         self._start_values = tuple(slots.items())
         self._built: tuple = ()
@@ -172,7 +175,7 @@ def momentum(
     """
     kernel = functools.partial(
         tf.raw_ops.ResourceApplyMomentum,
-        momentum=schedules.check_float("momentum", momentum, schedules.FRACTION),
+        momentum=_checks.check_fraction("momentum", momentum, True),
         use_nesterov=nesterov,
     )
     return Optimizer(kernel, {"accum": 0.0}, learning_rate)
@@ -213,9 +216,9 @@ def adamw(
     Raises: ValueError: an argument is not what it must be.
     Source: Keras `AdamW`, `torch.optim.AdamW`.
     """
-    beta_1 = schedules.check_float("beta_1", beta_1, schedules.FRACTION)
-    beta_2 = schedules.check_float("beta_2", beta_2, schedules.FRACTION)
-    epsilon = schedules.check_float("epsilon", epsilon, schedules.POSITIVE)
+    beta_1 = _checks.check_fraction("beta_1", beta_1, True)
+    beta_2 = _checks.check_fraction("beta_2", beta_2, True)
+    epsilon = _checks.check_float("epsilon", epsilon, as_float32=True)
     fused = functools.partial(
         tf.raw_ops.ResourceApplyAdam, beta1=beta_1, beta2=beta_2, epsilon=epsilon
     )
@@ -255,12 +258,12 @@ def rmsprop(
     """
     kernel = functools.partial(
         tf.raw_ops.ResourceApplyRMSProp,
-        rho=schedules.check_float("rho", rho, schedules.FRACTION),
-        momentum=schedules.check_float("momentum", momentum, schedules.FRACTION),
-        epsilon=schedules.check_float("epsilon", epsilon, schedules.POSITIVE),
+        rho=_checks.check_fraction("rho", rho, True),
+        momentum=_checks.check_fraction("momentum", momentum, True),
+        epsilon=_checks.check_float("epsilon", epsilon, as_float32=True),
     )
-    start = schedules.check_float(
-        "initial_mean_square", initial_mean_square, schedules.NONNEGATIVE
+    start = _checks.check_float(
+        "initial_mean_square", initial_mean_square, _checks.NONNEGATIVE, True
     )
     return Optimizer(kernel, {"ms": start, "mom": 0.0}, learning_rate)
 
@@ -280,10 +283,13 @@ def adagrad(
     Raises: ValueError: an argument is not what it must be.
     Source: `torch.optim.Adagrad`; `tf.compat.v1.train.AdagradOptimizer` has no epsilon.
     """
-    epsilon = schedules.check_float("epsilon", epsilon, schedules.POSITIVE)
+    epsilon = _checks.check_float("epsilon", epsilon, as_float32=True)
     kernel = functools.partial(tf.raw_ops.ResourceApplyAdagradV2, epsilon=epsilon)
-    start = schedules.check_float(
-        "initial_accumulator_value", initial_accumulator_value, schedules.NONNEGATIVE
+    start = _checks.check_float(
+        "initial_accumulator_value",
+        initial_accumulator_value,
+        _checks.NONNEGATIVE,
+        True,
     )
     return Optimizer(kernel, {"accum": start}, learning_rate)
 

@@ -7,19 +7,20 @@ The trap: a rate held as a Python number is frozen at tracing. A schedule gets t
 as a tensor, so it neither freezes nor retraces.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-Schedule = Callable[[tf.Tensor], tf.Tensor]
+from tfreg import _checks
 
-POSITIVE, NONNEGATIVE, FRACTION = "> 0", ">= 0", ">= 0 and < 1"
+Schedule = Callable[[tf.Tensor], tf.Tensor]
 
 
 def constant(value: float) -> Schedule:
     """Returns the schedule that is `value`, a finite float > 0; others: ValueError."""
-    value = check_float("value", value, POSITIVE)
+    value = _checks.check_float("value", value, as_float32=True)
     return lambda step: tf.constant(value)
 
 
@@ -37,10 +38,10 @@ def cosine(
     Raises: ValueError: an argument is not what it must be.
     Source: Keras `CosineDecay`, whose decay_steps is `num_steps - warmup_steps`.
     """
-    peak = check_float("peak", peak, POSITIVE)
-    final = check_float("final", final, NONNEGATIVE)
-    _check_int("warmup_steps", warmup_steps, 0)
-    _check_int("num_steps", num_steps, warmup_steps + 1)
+    peak = _checks.check_float("peak", peak, as_float32=True)
+    final = _checks.check_float("final", final, _checks.NONNEGATIVE, True)
+    warmup_steps = _checks.check_int("warmup_steps", warmup_steps, 0)
+    num_steps = _checks.check_int("num_steps", num_steps, warmup_steps + 1)
 
     def schedule(step):
         step = tf.cast(step, tf.float32)
@@ -65,15 +66,18 @@ def piecewise(
     Raises: ValueError: an argument is not what it must be.
     Source: Keras `PiecewiseConstantDecay`.
     """
-    boundaries = list(boundaries)
-    _check_int("warmup_steps", warmup_steps, 0)
-    for before, boundary in zip([-1, *boundaries], boundaries, strict=False):
-        _check_int("boundaries", boundary, before + 1)
+    warmup_steps = _checks.check_int("warmup_steps", warmup_steps, 0)
+    boundaries = [_checks.check_int("boundaries", value, 0) for value in boundaries]
+    for before, boundary in itertools.pairwise(boundaries):
+        _checks.check_int("boundaries", boundary, before + 1)
     if len(values) != len(boundaries) + 1:
         raise ValueError(
             f"values must be {len(boundaries) + 1} floats, got {values}: one per piece"
         )
-    values = [check_float("values", value, NONNEGATIVE) for value in values]
+    values = [
+        _checks.check_float("values", value, _checks.NONNEGATIVE, True)
+        for value in values
+    ]
 
     def schedule(step):
         passed = tf.cast(step, tf.int64) > tf.constant(boundaries, tf.int64)
@@ -82,31 +86,3 @@ def piecewise(
         return value * tf.minimum(step / warmup_steps, 1.0) if warmup_steps else value
 
     return schedule
-
-
-def check_float(name: str, value: float, bounds: str) -> float:
-    """Returns the float32 nearest to `value`.
-
-    Args:
-        name: of the argument, for the error.
-        value: a float.
-        bounds: what it must be in words: POSITIVE, NONNEGATIVE or FRACTION.
-
-    Raises:
-        ValueError: it isn't a finite float within the bounds.
-    """
-    if isinstance(value, float) and abs(value) < float(tf.float32.max):
-        nearest = float(tf.float32.as_numpy_dtype(value))
-        is_low = nearest < 0.0 or (nearest == 0.0 and ">=" not in bounds)
-        if not is_low and (nearest < 1.0 or bounds != FRACTION):
-            return nearest
-    raise ValueError(
-        f"{name} must be a finite float {bounds}, got {value!r}: write e.g. 0.1"
-    )
-
-
-def _check_int(name: str, value: int, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise ValueError(
-            f"{name} must be an int >= {least}, got {value!r}: count updates from 0"
-        )

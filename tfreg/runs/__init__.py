@@ -8,44 +8,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfreg.runs import config, console, directories, results, runner
-    from tfreg.runs.runner import (
+    from tfreg.runs import builder, config, console, directories, results, runner
+    from tfreg.runs.builder import (
         Run,
-        WorkerError,
         build,
-        evaluate,
-        get_facts,
         get_hparams,
+        get_metadata,
         make_model,
-        show,
+        make_trainer,
         take_examples,
-        train,
-        train_in,
     )
+    from tfreg.runs.runner import WorkerError, evaluate, show, train
 
-_MODULES = ("config", "console", "directories", "results", "runner")
-_NAMES = (
-    "Run",
-    "WorkerError",
-    "build",
-    "evaluate",
-    "get_facts",
-    "get_hparams",
-    "make_model",
-    "show",
-    "take_examples",
-    "train",
-    "train_in",
-)
+_MODULES = ("builder", "config", "console", "directories", "results", "runner")
+# Name -> the module that has it.
+_PLACES = {
+    "Run": "builder",
+    "WorkerError": "runner",
+    "build": "builder",
+    "evaluate": "runner",
+    "get_hparams": "builder",
+    "get_metadata": "builder",
+    "make_model": "builder",
+    "make_trainer": "builder",
+    "show": "runner",
+    "take_examples": "builder",
+    "train": "runner",
+}
 
-__all__ = [*_MODULES, *_NAMES]
+__all__ = [*_MODULES, *_PLACES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"tfreg.runs.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module("tfreg.runs.runner"), name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"tfreg.runs.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'tfreg.runs' has no attribute {name!r}")
 
 

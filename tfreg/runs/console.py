@@ -9,7 +9,7 @@ Where the output is no terminal, a plain line an epoch takes the bar's place.
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rich.box
@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from tfreg.collections import terms
 from tfreg.layers import base
+from tfreg.training import metrics
 
 
 class _Console(rich.console.Console):
@@ -29,14 +30,18 @@ class _Console(rich.console.Console):
         raise  # The BrokenPipeError; rich would end the process with 1.
 
 
-def show_variables(model: tf.Module, found: Sequence[terms.Term]) -> None:
+def show_variables(model: tf.Module, penalties: Sequence[terms.Term]) -> None:
     """Prints name, shape and count of every variable, and what penalizes it."""
     table = rich.table.Table(box=rich.box.SIMPLE, pad_edge=False)
     for column in ("variable", "shape", "count", "penalized by"):
         justify: Any = "right" if column == "count" else "left"
         table.add_column(column, justify=justify, overflow="fold")
     for variable in model.variables:
-        by = [t.regularizer for t in found if any(v is variable for v in t.variables)]
+        by = [
+            term.regularizer
+            for term in penalties
+            if any(v is variable for v in term.variables)
+        ]
         kind = "" if variable.trainable else "(not trained)"
         table.add_row(
             variable.name.split(":")[0],
@@ -55,12 +60,10 @@ def show_variables(model: tf.Module, found: Sequence[terms.Term]) -> None:
     _Console().print(table, markup=False)
 
 
-def format_report(report: Mapping[str, float]) -> str:
-    """Returns the losses, and the accuracy where there is one, in a line."""
-    text = f"loss {report['loss/data']:.4f} + {report['loss/regularization']:.4f}"
-    if "accuracy" in report:
-        text += f"  accuracy {report['accuracy']:.4f}"
-    return text
+def format_report(report: metrics.Report) -> str:
+    """Returns the losses, and the metrics there are, in a line."""
+    text = f"loss {report.loss:.4f} + {report.regularization:.4f}"
+    return "  ".join([text, *(f"{k} {v:.4f}" for k, v in report.metrics.items())])
 
 
 class Progress:
@@ -107,9 +110,7 @@ class Progress:
         width = len(str(self.num_epochs))
         return f"epoch {epoch + 1:{width}}/{self.num_epochs}"
 
-    def update(
-        self, epoch: int, report: Mapping[str, float], speed: float | None
-    ) -> None:
+    def update(self, epoch: int, report: metrics.Report, speed: float | None) -> None:
         """Moves the bar.
 
         Args:
@@ -120,7 +121,7 @@ class Progress:
         self._lines["train"] = format_report(report)
         self._bar.update(
             self._task,
-            completed=epoch * self.steps_per_epoch + int(report["steps"]),
+            completed=epoch * self.steps_per_epoch + report.num_steps,
             description=self._format_epoch(epoch),
             speed=f"{speed:,.0f} steps/s" if speed else "",
         )
@@ -128,8 +129,8 @@ class Progress:
     def end_epoch(
         self,
         epoch: int,
-        train: Mapping[str, float],
-        validation: Mapping[str, float],
+        train: metrics.Report,
+        validation: metrics.Report,
         speed: float | None,
     ) -> None:
         """Shows the validation's figures; prints the line where there is no bar."""
@@ -152,7 +153,7 @@ class SweepProgress:
 
     def __init__(self, num_runs: int, num_done: int) -> None:
         self._num_runs, self._num_done = num_runs, num_done
-        self._began, self._share, self._trained = time.monotonic(), 0.0, 0.0
+        self._started, self._trained = time.monotonic(), 0.0
         self._lock = threading.Lock()
         self._console = _Console()
         self._bar = rich.progress.Progress(
@@ -178,13 +179,13 @@ class SweepProgress:
         """Returns what one run reports to."""
         return RunProgress(self, label, num_epochs * steps_per_epoch, steps_per_epoch)
 
-    def advance(self, label: str, share: float) -> None:
-        """Adds a share of a run."""
+    def advance(self, label: str, fraction: float) -> None:
+        """Adds a fraction of a run."""
         with self._lock:
-            self._trained += share
+            self._trained += fraction
             self._bar.update(
                 self._task,
-                advance=share,
+                advance=fraction,
                 description=label,
                 done=f"{self._num_done}/{self._num_runs} runs",
                 left=self._format_left(),
@@ -201,7 +202,7 @@ class SweepProgress:
 
     def _format_left(self) -> str:
         left = self._num_runs - self._bar.tasks[self._task].completed
-        seconds = (time.monotonic() - self._began) / max(self._trained, 1e-9) * left
+        seconds = (time.monotonic() - self._started) / max(self._trained, 1e-9) * left
         minutes, seconds = divmod(max(0, round(seconds)), 60)
         return f"{minutes} min {seconds:2} s left"
 
@@ -210,26 +211,26 @@ class RunProgress:
     """One run's part of a SweepProgress; see `Progress` for its methods."""
 
     def __init__(
-        self, whole: SweepProgress, label: str, num_steps: int, steps_per_epoch: int
+        self, sweep: SweepProgress, label: str, num_steps: int, steps_per_epoch: int
     ) -> None:
-        self._whole, self._label = whole, label
+        self._sweep, self._label = sweep, label
         self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
         self._done = 0.0
         self._figures = "diverged"
 
-    def update(self, epoch: int, report: Mapping[str, float], speed: float) -> None:
+    def update(self, epoch: int, report: metrics.Report, speed: float | None) -> None:
         """Moves the bar."""
         del speed
-        done = (epoch * self._steps_per_epoch + report["steps"]) / self._num_steps
-        self._whole.advance(self._label, done - self._done)
+        done = (epoch * self._steps_per_epoch + report.num_steps) / self._num_steps
+        self._sweep.advance(self._label, done - self._done)
         self._done = done
 
     def end_epoch(
         self,
         epoch: int,
-        train: Mapping[str, float],
-        validation: Mapping[str, float],
-        speed: float,
+        train: metrics.Report,
+        validation: metrics.Report,
+        speed: float | None,
     ) -> None:
         """Keeps the validation's figures."""
         del epoch, train, speed
@@ -237,5 +238,5 @@ class RunProgress:
 
     def end(self) -> None:
         """Fills the run's part, also where the loss diverged."""
-        self._whole.advance(self._label, 1 - self._done)
-        self._whole.end_run(f"{self._label}  {self._figures}")
+        self._sweep.advance(self._label, 1 - self._done)
+        self._sweep.end_run(f"{self._label}  {self._figures}")

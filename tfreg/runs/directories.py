@@ -1,6 +1,7 @@
 """The directory of a run or sweep: who may write into it, and what it says.
 
-    with directories.claim("runs/a") as path:
+    with directories.claim(path, overwrite=True) as claim:
+        claim.prepare()
         directories.write_config(path, settings)
 
 The trap: two processes that write into one directory. Here the kernel holds a lock on
@@ -13,21 +14,18 @@ import fcntl
 import json
 import os
 import pathlib
-import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfreg.runs import config
+from tfreg.training import files, manifests
 
-CONFIG, RESULT, CHECKPOINTS = "config.json", "result.json", "checkpoints"
-SWEEP = "sweep.json"
+CONFIG, RESULT, SWEEP = "config.json", "result.json", "sweep.json"
 _CONFIG_CHARS = 2**20  # More is no Config.
-# What `checkpoints.write_whole` leaves where it is killed.
-_LEFTOVER = re.compile(
-    r"\.(config|result|sweep|choice|test|report)\.(json|csv|md|png)\.\w{8}"
-)
-_PARTS = (CONFIG, RESULT, CHECKPOINTS, "train", "validation")
+_TABLES = ("sweep.csv", "choice.json", "test.json", "report.md", "report.png")
+_WRITTEN = (CONFIG, RESULT, SWEEP, *_TABLES)  # A kill may leave them half written.
+_PARTS = (CONFIG, RESULT, manifests.FOLDER, "train", "validation")
 
 
 class DirectoryError(ValueError):
@@ -43,33 +41,6 @@ def get_path(settings: config.Config) -> pathlib.Path:
     return pathlib.Path(settings.logdir, settings.get_run_name())
 
 
-def check(path: pathlib.Path, overwrite: bool = False, resume: bool = False) -> None:
-    """Looks whether a run may be written there, and changes nothing.
-
-    Args:
-        path: of the run's directory.
-        overwrite: whether a run that is there may be replaced.
-        resume: whether a run that is there may be gone on with.
-
-    Raises:
-        DirectoryError: something is there that may not be touched.
-        BusyError: a run that is there is in training.
-    """
-    if path.parent.exists() and not path.parent.is_dir():
-        raise DirectoryError(
-            f"logdir must be a directory, got the file {str(path.parent)!r}: "
-            "choose another --logdir"
-        )
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise DirectoryError(
-            f"the run's directory must not be a file or a link, got {str(path)!r}: "
-            "choose another --run_name"
-        )
-    if path.is_dir():
-        with _hold(path):
-            _refuse(path, overwrite, resume)
-
-
 def _refuse(path: pathlib.Path, overwrite: bool, resume: bool) -> None:
     if all(map(_is_leftover, path.iterdir())):
         return
@@ -82,7 +53,7 @@ def _refuse(path: pathlib.Path, overwrite: bool, resume: bool) -> None:
     if not (overwrite or resume):
         raise DirectoryError(
             f"the run's directory must be new, got {str(path)!r}, which is there: "
-            "choose another --run_name, go on with it by --resume, or replace it by "
+            "choose another --run_name, resume it by --resume, or replace it by "
             "--overwrite"
         )
     if not (path / CONFIG).is_file():
@@ -110,37 +81,94 @@ def _hold(path: pathlib.Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+class Claim:
+    """A directory that other processes are kept out of; nothing in it is changed yet.
+
+    Args:
+        path: of the directory.
+        last: the file in it that is removed last: it says whose the directory is.
+        check: raises where what is there may not be touched.
+        keeps: whether what is there stays.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        last: str,
+        check: Callable[[], None],
+        keeps: bool,
+    ) -> None:
+        self._path, self._last, self._check, self._keeps = path, last, check, keeps
+        self._lock: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> "Claim":
+        if self._path.is_dir():
+            self._acquire()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def _acquire(self) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_hold(self._path))
+            self._check()
+            self._lock = stack.pop_all()
+
+    def prepare(self) -> None:
+        """Makes the directory, or removes what is there and isn't kept.
+
+        Raises:
+            DirectoryError, BusyError: another process has made it in the meantime.
+            OSError: it can't be made.
+        """
+        if self._lock is None:
+            with files.explain_errors(self._path):
+                files.make_directory(self._path)
+            self._acquire()
+        _clear(self._path, self._last, self._keeps)
+        manifests.remove_leftovers(self._path / manifests.FOLDER)
+
+
 @contextlib.contextmanager
 def claim(
     path: pathlib.Path, overwrite: bool = False, resume: bool = False
-) -> Iterator[bool]:
-    """Makes the directory where it is missing, and keeps other processes out.
+) -> Iterator[Claim]:
+    """Keeps other processes out of a run's directory.
 
     Args:
         path: of the run's directory.
-        overwrite: whether a run that is there may be replaced; it is removed.
-        resume: whether a run that is there may be gone on with.
+        overwrite: whether a run that is there may be replaced.
+        resume: whether a run that is there may be resumed.
 
     Yields:
-        Whether there is a run to go on with.
+        The claim, whose `prepare` makes the directory or removes the run to replace.
 
     Raises:
-        DirectoryError: as `check`.
-        BusyError: as `check`.
-        OSError: it can't be made.
+        DirectoryError: something is there that may not be touched.
+        BusyError: a run that is there is in training.
     """
-    from tfreg.training import checkpoints
+    if path.parent.exists() and not path.parent.is_dir():
+        raise DirectoryError(
+            f"logdir must be a directory, got the file {str(path.parent)!r}: "
+            "choose another --logdir"
+        )
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise DirectoryError(
+            f"the run's directory must not be a file or a link, got {str(path)!r}: "
+            "choose another --run_name"
+        )
 
-    checkpoints.make_directory(path)
-    with _hold(path):
-        _refuse(path, overwrite, resume)  # Another process may have been faster.
-        _clear(path, CONFIG, resume)
-        checkpoints.remove_leftovers(path / CHECKPOINTS)
-        yield resume and has_begun(path)
+    def check() -> None:
+        _refuse(path, overwrite, resume)
+
+    with Claim(path, CONFIG, check, resume) as claimed:
+        yield claimed
 
 
 def _is_leftover(path: pathlib.Path) -> bool:
-    return _LEFTOVER.fullmatch(path.name) is not None
+    return files.is_leftover(path, _WRITTEN)
 
 
 def _clear(path: pathlib.Path, last: str, resume: bool) -> None:
@@ -158,42 +186,25 @@ def _remove(path: pathlib.Path) -> None:
         path.unlink()
 
 
-def check_sweep(
-    path: pathlib.Path, text: str, resume: bool = False, overwrite: bool = False
-) -> None:
-    """Looks whether a sweep may be written there, and changes nothing.
-
-    Args:
-        path: of the sweep's directory.
-        text: all that decides the sweep's numbers.
-        resume: whether a sweep that is there may be gone on with.
-        overwrite: whether a sweep that is there may be replaced.
-
-    Raises:
-        DirectoryError: something is there that isn't a sweep, or another to be resumed,
-            or a sweep that is to be neither resumed nor replaced.
-    """
-    is_link = path.is_symlink()
-    if not path.exists() and not is_link:
+def _refuse_sweep(path: pathlib.Path, text: str, resume: bool, overwrite: bool) -> None:
+    if path.is_dir() and all(map(_is_leftover, path.iterdir())):
         return
-    if path.is_dir() and not is_link and all(map(_is_leftover, path.iterdir())):
-        return
-    if is_link or not (path / SWEEP).is_file():
+    if not (path / SWEEP).is_file():
         raise DirectoryError(
             f"the sweep's directory must be new or a sweep's, got {str(path)!r}, "
-            f"{'a link' if is_link else 'without a sweep.json'}: choose another --name"
+            "without a sweep.json: choose another --name"
         )
     if overwrite:
         return
     if not resume:
         raise DirectoryError(
             f"the sweep's directory must be new, got {str(path)!r}, which is there: "
-            "go on with it by --resume, replace it by --overwrite, or choose another "
+            "resume it by --resume, replace it by --overwrite, or choose another "
             "--name"
         )
     if (path / SWEEP).read_bytes() != text.encode():
         raise DirectoryError(
-            f"--resume must go on with the same sweep, got other settings than those "
+            f"--resume must have the settings of the same sweep, got others than those "
             f"in {str(path / SWEEP)!r}: repeat its command, or choose another --name"
         )
 
@@ -201,57 +212,54 @@ def check_sweep(
 @contextlib.contextmanager
 def claim_sweep(
     path: pathlib.Path, text: str, resume: bool = False, overwrite: bool = False
-) -> Iterator[None]:
-    """Makes the directory with its sweep.json, and keeps other processes out.
+) -> Iterator[Claim]:
+    """Keeps other processes out of a sweep's directory.
 
-    Args: as for `check_sweep`; a sweep that may be replaced is removed.
+    Args:
+        path: of the sweep's directory.
+        text: all that decides the sweep's numbers.
+        resume: whether a sweep that is there may be resumed.
+        overwrite: whether a sweep that is there may be replaced.
+
+    Yields:
+        The claim, whose `prepare` makes the directory or removes the sweep to replace.
 
     Raises:
-        DirectoryError: as `check_sweep`.
+        DirectoryError: something is there that isn't a sweep, or another to be resumed,
+            or a sweep that is to be neither resumed nor replaced.
         BusyError: another process sweeps there.
-        OSError: it can't be made.
     """
-    from tfreg.training import checkpoints
+    if path.is_symlink():
+        raise DirectoryError(
+            f"the sweep's directory must be new or a sweep's, got {str(path)!r}, "
+            "a link: choose another --name"
+        )
 
-    with checkpoints.writing(path):
-        checkpoints.make_directory(path)
-    with _hold(path):
-        check_sweep(path, text, resume, overwrite)
-        _clear(path, SWEEP, resume)
-        checkpoints.write_whole(path / SWEEP, text)
-        yield
+    def check() -> None:
+        _refuse_sweep(path, text, resume, overwrite)
+
+    if path.exists() and not path.is_dir():
+        check()
+    with Claim(path, SWEEP, check, resume) as claimed:
+        yield claimed
 
 
 def has_begun(path: pathlib.Path) -> bool:
-    """Tells whether there is a run to go on with, or what is left of one."""
-    from tfreg.training import checkpoints
-
+    """Tells whether there is a run to resume, or what is left of one."""
     # Events come after the first checkpoint: without either, nothing is lost.
-    found = checkpoints.list_newest_first(path / CHECKPOINTS)
-    return bool(found) or (path / "train").exists() or (path / RESULT).exists()
-
-
-def remove_result(path: pathlib.Path) -> None:
-    """Removes the result of fewer epochs, before config.json says that there are more.
-
-    Raises:
-        OSError: it can't be removed.
-    """
-    from tfreg.training import checkpoints
-
-    (path / RESULT).unlink(missing_ok=True)
-    checkpoints.sync(path)
+    saved = manifests.list_newest_first(path / manifests.FOLDER)
+    return bool(saved) or (path / "train").exists() or (path / RESULT).exists()
 
 
 def write_config(path: pathlib.Path, settings: config.Config) -> None:
-    """Writes config.json.
+    """Writes config.json, after removing the result of fewer epochs.
 
     Raises:
         OSError: it can't be written.
     """
-    from tfreg.training import checkpoints
-
-    checkpoints.write_whole(path / CONFIG, settings.to_json())
+    (path / RESULT).unlink(missing_ok=True)
+    files.sync(path)
+    files.write(path / CONFIG, settings.to_json())
 
 
 def read_config(path: str | os.PathLike) -> config.Config:
@@ -266,7 +274,7 @@ def read_config(path: str | os.PathLike) -> config.Config:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DirectoryError(
-            f"a run's config.json must be whole, got {str(path)!r} ({reason}): "
+            f"a run's config.json must be intact, got {str(path)!r} ({reason}): "
             "name a run that is there"
         ) from None
 
@@ -287,14 +295,19 @@ def read_run(path: str | os.PathLike) -> config.Config:
         raise DirectoryError(str(error)) from None
 
 
-def check_same(path: pathlib.Path, settings: config.Config) -> None:
-    """Looks whether a run that is there, if one is, can be gone on with.
+def read_finished(path: pathlib.Path, settings: config.Config) -> dict[str, Any] | None:
+    """Returns the result of a run that has nothing left to train, or None.
+
+    Args:
+        path: of the directory of the run to resume; there may be none.
+        settings: what it is resumed with.
 
     Raises:
-        DirectoryError: it is another one, or its config can't be read.
+        DirectoryError: the run that is there is another one, or its config.json can't
+            be read.
     """
     if not (path / CONFIG).exists():
-        return
+        return None
     there = read_config(path / CONFIG)
     differences = there.get_differences(settings)
     if differences:
@@ -302,23 +315,15 @@ def check_same(path: pathlib.Path, settings: config.Config) -> None:
             f"--resume must have the config of {str(path)!r}, got others than its "
             f"{'; '.join(differences)}: leave them out, or choose another --run_name"
         )
-
-
-def read_finished(path: pathlib.Path, settings: config.Config) -> dict[str, Any] | None:
-    """Returns the result of a run that has nothing left to train, or None."""
-    result = path / RESULT
-    if not result.is_file():
-        return None
-    there = read_config(path / CONFIG)
     if settings.epochs > there.epochs:
         return None
-    # A damaged one is made again.
-    with contextlib.suppress(ValueError, RecursionError):
-        done = json.loads(result.read_text(encoding="utf-8"))
-        if isinstance(done, dict) and _has_losses(done.get("test")):
-            return done
+    # A damaged result is made again.
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        result = json.loads((path / RESULT).read_text(encoding="utf-8"))
+        if isinstance(result, dict) and _has_losses(result.get("test")):
+            return result
     return None
 
 
-def _has_losses(found: Any) -> bool:
-    return isinstance(found, dict) and all(isinstance(v, float) for v in found.values())
+def _has_losses(test: Any) -> bool:
+    return isinstance(test, dict) and all(isinstance(v, float) for v in test.values())

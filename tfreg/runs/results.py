@@ -1,14 +1,13 @@
 """What result.json holds: the finished model's losses, its speed, what it ran on.
 
-result = results.make_result(loop, dataset, speeds, began)
-checkpoints.write_whole("runs/a/result.json", results.to_json(result))
+result = results.make_result(trainer, dataset)
+files.write("runs/a/result.json", results.to_json(result))
 """
 
 import json
 import os
 import platform
 import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,40 +16,40 @@ import tensorflow as tf
 
 import tfreg
 from tfreg import data
-from tfreg.training import loop
+from tfreg.training import metrics, trainer
 
 SPLITS = ("train", "validation", "test")
 
 
 def make_result(
-    trained: loop.Loop,
-    dataset: data.Dataset,
-    speeds: Sequence[float],
-    began: float,
-    splits: Sequence[str] = SPLITS,
+    trained: trainer.Trainer, dataset: data.Dataset, splits: Sequence[str] = SPLITS
 ) -> dict[str, Any]:
     """Evaluates the model and returns what result.json holds.
 
     Args:
-        trained: the loop that has trained it.
+        trained: the trainer, after its run.
         dataset: its data.
-        speeds: steps per second of epochs, without compilation where there were more.
-        began: `time.perf_counter()` at the start of the run.
         splits: which of SPLITS the model is evaluated on.
 
     Returns:
         JSON values: steps, steps_per_second, those splits and the others.
     """
-    variables = trained.step.model.trainable_variables
+    loop, history = trained.loop, trained.history
+    variables = loop.step.model.trainable_variables
     result: dict[str, Any] = {
-        "steps": int(trained.step.optimizer.step.numpy()),
-        "steps_per_second": round(statistics.median(speeds), 1),
+        "steps": trained.num_steps,
+        # Without compilation, where there was more than one epoch.
+        "steps_per_second": round(statistics.median(history.speeds), 1),
     }
     for name in splits:
-        report = trained.evaluate(getattr(dataset, name))
+        report = loop.evaluate(getattr(dataset, name))
         result[name] = get_losses(report)
         if name == "train":
-            result[name] |= _get_penalties(report)
+            result[name] |= {
+                "regularization": report.regularization,
+                "total": report.total,
+                "terms": report.penalties,
+            }
     result |= {
         "parameters": sum(v.shape.num_elements() for v in variables),
         "versions": {
@@ -60,27 +59,17 @@ def make_result(
             "python": platform.python_version(),
         },
         "device": describe_device(),
-        "replicas": trained.strategy.num_replicas_in_sync,
+        "replicas": loop.strategy.num_replicas_in_sync,
+        "wall_seconds": round(trained.seconds, 3),
     }
-    return result | {"wall_seconds": round(time.perf_counter() - began, 3)}
+    if trained.patience is not None:
+        result["best_step"] = history.best_step
+    return result
 
 
-def get_losses(report: loop.Report) -> dict[str, float]:
-    """Returns the data loss, and the accuracy where there is one, of a report."""
-    names = {"loss": "loss/data", "accuracy": "accuracy"}
-    return {name: report[tag] for name, tag in names.items() if tag in report}
-
-
-def _get_penalties(report: loop.Report) -> dict[str, Any]:
-    prefix = "regularization/"
-    terms = {
-        k.removeprefix(prefix): v for k, v in report.items() if k.startswith(prefix)
-    }
-    return {
-        "regularization": report["loss/regularization"],
-        "total": report["loss/total"],
-        "terms": terms,
-    }
+def get_losses(report: metrics.Report) -> dict[str, Any]:
+    """Returns the data loss, and the metrics there are, of a report."""
+    return {"loss": report.loss, **report.metrics}
 
 
 def describe_device() -> str:

@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from tfreg import rules
+from tfreg import _checks, rules
 from tfreg.runs import config
 
 
@@ -57,11 +57,7 @@ class Plan:
     num_seeds: int
 
     def __post_init__(self) -> None:
-        if self.num_seeds < 1:
-            raise ValueError(
-                f"seeds must be an int >= 1, got {self.num_seeds!r}: write for example "
-                "5, as one alone has no interval"
-            )
+        _checks.check_int("num_seeds", self.num_seeds)
         names = [setting.name for setting in self.settings]
         slugs = {setting.slug for setting in self.settings}
         missing = {s.baseline for s in self.settings} - {None, *names}
@@ -165,7 +161,7 @@ def make_paths(
         ValueError: a value that isn't allowed, or no path.
     """
     plain = dataclasses.replace(base, reg="none", scale=None, reg_on=("kernel",))
-    made = [Setting("none", plain)]
+    path_settings = [Setting("none", plain)]
     for reg in dict.fromkeys(regs):
         if reg not in rules.REGULARIZERS:
             raise ValueError(
@@ -179,10 +175,10 @@ def make_paths(
                     base, reg=reg, scale=scale, reg_on=target
                 )
                 name = f"{reg} {scale:.6g} on {' + '.join(target)}"
-                made.append(Setting(name, settings, "none", path, scale))
-    if len(made) == 1:
+                path_settings.append(Setting(name, settings, "none", path, scale))
+    if len(path_settings) == 1:
         raise ValueError("reg must name a regularizer, got none: write --reg=l2")
-    return tuple(made)
+    return tuple(path_settings)
 
 
 # Activation, Keras's penalties on the hidden layer, and the note's test accuracies. Its
@@ -227,7 +223,7 @@ def make_note(base: config.Config) -> tuple[Setting, ...]:
     is_same = base.dataset == "mnist" and all(
         getattr(base, name) == getattr(plain, name) for name in _SAME
     )
-    made: list[Setting] = []
+    rows: list[Setting] = []
     baselines: dict[str, str] = {}
     for activation, text, reported in _NOTE:
         ours = [
@@ -241,9 +237,10 @@ def make_note(base: config.Config) -> tuple[Setting, ...]:
             reg_on=("kernel",),
             activation=activation,
         )
-        name, found = describe_keras(settings), reported if is_same else ()
+        name = describe_keras(settings)
         baseline = baselines.get(activation) or next(iter(baselines.values()), None)
         if not text:
             baselines[activation] = name
-        made.append(Setting(name, settings, baseline, reported=found))
-    return tuple(made)
+        accuracies = reported if is_same else ()
+        rows.append(Setting(name, settings, baseline, reported=accuracies))
+    return tuple(rows)

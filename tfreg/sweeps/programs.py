@@ -35,10 +35,10 @@ def get_program(settings: config.Config) -> config.Config:
     )
 
 
-def _sum_scales(found: Iterable[rules.Rule]) -> dict[_Key, float]:
+def _sum_scales(penalties: Iterable[rules.Rule]) -> dict[_Key, float]:
     """Returns the scale of each kind of penalty; l1_l2 is two of them."""
     scales: dict[_Key, float] = {}
-    for rule in found:
+    for rule in penalties:
         kinds = rule.regularizer.split("_")
         for kind, scale in zip(kinds, rule.scales, strict=True):
             key = kind, rule.target, rule.pattern
@@ -74,12 +74,12 @@ class Lane:
                 rules.Rule(kind, (1.0,), target, pattern)
                 for kind, target, pattern in self._scales
             ]
-            made = [
+            regularizers = [
                 rules.make_regularizer(kind, [scale])
                 for (kind, *_), scale in self._scales.items()
             ]
-            rules.apply(united, self._run.model, made)
-        step = self._run.step
+            rules.apply(united, self._run.model, regularizers)
+        step = self._run.loop.step
         state = [*step.optimizer.variables]
         state += step.loss_scale.variables if step.loss_scale else []
         self._first = [(variable, variable.numpy()) for variable in state]
@@ -102,7 +102,7 @@ class Lane:
         for variable, initial in pairs:
             variable.assign(initial)
         self._run.loop.restart(dataset.train, settings.seed)
-        return dataclasses.replace(self._run, dataset=dataset)
+        return dataclasses.replace(self._run, settings=settings, dataset=dataset)
 
 
 class Lanes:
@@ -123,7 +123,7 @@ class Lanes:
         dataset: data.Dataset,
         strategy: tf.distribute.Strategy,
     ) -> None:
-        self._dataset, self._strategy = dataset, strategy
+        self._dataset, self.strategy = dataset, strategy
         self._settings: dict[config.Config, list[config.Config]] = {}
         for each in settings:
             self._settings.setdefault(get_program(each), []).append(each)
@@ -132,7 +132,7 @@ class Lanes:
         self._idle = {program: [self._make(program)] for program in self._settings}
 
     def _make(self, program: config.Config) -> Lane:
-        return Lane(self._settings[program], self._dataset, self._strategy)
+        return Lane(self._settings[program], self._dataset, self.strategy)
 
     @contextlib.contextmanager
     def take(self, settings: config.Config) -> Iterator[Lane]:

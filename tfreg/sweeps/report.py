@@ -18,7 +18,7 @@ from tfreg.runs import results
 from tfreg.sweeps import plans, plots, runner, selection, statistics
 from tfreg.sweeps.selection import Choice, Row
 from tfreg.sweeps.statistics import Interval
-from tfreg.training import checkpoints
+from tfreg.training import files
 
 ALPHA = 0.05
 
@@ -42,17 +42,17 @@ def write(
 
     Raises:
         OSError: a file can't be written.
-        checkpoints.CheckpointError: a run's checkpoint is missing or damaged.
+        manifests.CheckpointError: a run's checkpoint is missing or damaged.
         ValueError: no run of a path has a finite loss.
     """
     directory = pathlib.Path(directory)
     rows = selection.summarize(plan, outcomes)
     choices = selection.choose(plan, outcomes)
-    told = [dataclasses.asdict(choice) for choice in choices]
-    checkpoints.write_whole(directory / "choice.json", results.to_json(told))
+    chosen = [dataclasses.asdict(choice) for choice in choices]
+    files.write(directory / "choice.json", results.to_json(chosen))
     # From here on nothing is chosen, and the test set may be read.
     tests = runner.evaluate_test(plan, directory, _list_tested(rows, choices))
-    checkpoints.write_whole(directory / "test.json", results.to_json(tests))
+    files.write(directory / "test.json", results.to_json(tests))
     score = selection.get_score(outcomes)
     words, columns = _describe_differences(rows, score), _list_columns(rows, score)
     parts = [
@@ -66,9 +66,9 @@ def write(
         *_format_choices(rows[0].setting.name, choices, tests, score),
         *_format_all_tests(rows, choices, tests, score),
     ]
-    checkpoints.write_whole(directory / "report.md", "\n\n".join(parts) + "\n")
+    files.write(directory / "report.md", "\n\n".join(parts) + "\n")
     picture = plots.draw(plan, outcomes, rows, choices, tests, score)
-    checkpoints.write_whole(directory / "report.png", picture)
+    files.write(directory / "report.png", picture)
     names = "setting", [row.setting.name for row in rows]
     return f"{_format_plain([names, *columns[2:6]])}\n\n{words}"
 
@@ -171,7 +171,7 @@ def _describe_differences(rows: Sequence[Row], score: str) -> str:
     texts = {
         "better": "Better than the baseline",
         "worse": "Worse than the baseline",
-        "same": "Not told apart from the baseline",
+        "same": "No significant difference from the baseline",
     }
     lines = [
         f"- {texts[group]}: {'; '.join(names)}."
@@ -235,25 +235,27 @@ def _format_all_tests(
     rows: Sequence[Row], choices: Sequence[Choice], tests: runner.Tests, score: str
 ) -> list[str]:
     """Returns the test set's table where nothing is chosen, with what was reported."""
-    told = [row.setting for row in rows if row.setting.name in tests]
-    if choices or not told:
+    tested = [row.setting for row in rows if row.setting.name in tests]
+    if choices or not tested:
         return []
-    scores = [[test[score] for test in tests[s.name]] for s in told]
+    scores = [[test[score] for test in tests[s.name]] for s in tested]
     ranges = [statistics.predict(values) for values in scores]
     columns = {
-        "Keras's": [plans.describe_keras(s.config) for s in told],
-        "tfreg's": [plans.describe(s.config) for s in told],
-        f"test {score}": [_format_tests(tests, s.name, score) for s in told],
+        "Keras's": [plans.describe_keras(s.config) for s in tested],
+        "tfreg's": [plans.describe(s.config) for s in tested],
+        f"test {score}": [_format_tests(tests, s.name, score) for s in tested],
         "one run": [
             "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
             for low, high in ranges
         ],
     }
-    if any(s.reported for s in told):
-        columns["the note"] = [", ".join(f"{x:.4f}" for x in s.reported) for s in told]
+    if any(s.reported for s in tested):
+        columns["the note"] = [
+            ", ".join(f"{x:.4f}" for x in s.reported) for s in tested
+        ]
         columns["inside"] = [
             ", ".join("yes" if low <= x <= high else "no" for x in s.reported)
-            for s, (low, high) in zip(told, ranges, strict=True)
+            for s, (low, high) in zip(tested, ranges, strict=True)
         ]
     head = (
         "## Test\n\nRead once; nothing was chosen by it. one run: where 95% of single "

@@ -5,7 +5,7 @@
     outcomes = runner.train(plan, "runs/sweep-l2", num_lanes=2)
     tests = runner.evaluate_test(plan, "runs/sweep-l2", ["none"])
 
-The trap: a coefficient chosen by the test set. The outcomes know nothing of it: it is
+The trap: a scale chosen by the test set. The outcomes know nothing of it: it is
 read afterwards, for the settings that are named.
 """
 
@@ -27,7 +27,7 @@ import tensorflow as tf
 from tfreg import data, runs
 from tfreg.runs import config, console, directories, results
 from tfreg.sweeps import plans, programs
-from tfreg.training import checkpoints, loop, strategies, trainer
+from tfreg.training import files, loop, manifests, strategies, trainer
 
 SMALL = 1e-3  # A weight below it counts as small.
 # Of one run. None is of the test set.
@@ -66,7 +66,7 @@ class _Task:
 
     @property
     def is_done(self) -> bool:
-        return (self.path / "result.json").is_file()
+        return (self.path / directories.RESULT).is_file()
 
 
 def _make_tasks(plan: plans.Plan, directory: pathlib.Path) -> list[_Task]:
@@ -119,30 +119,35 @@ def train(
     Raises:
         ValueError: as `runs.build`, or workers on several machines; nothing is written.
         data.DataError: the data can't be read; nothing is written.
-        directories.DirectoryError: as `directories.check_sweep`; nothing is written.
+        directories.DirectoryError: as `directories.claim_sweep`; nothing is written.
         directories.BusyError: another process sweeps there; nothing is written.
-        training.Interrupted: `is_interrupted` said so; finished runs are kept.
+        trainer.Interrupted: `is_interrupted` said so; finished runs are kept.
         OSError: a file can't be written; finished runs are kept.
     """
     directory, text = pathlib.Path(directory), plan.to_json()
-    directories.check_sweep(directory, text, resume, overwrite)
-    tasks = _make_tasks(plan, directory)
+    with directories.claim_sweep(directory, text, resume, overwrite) as claim:
+        tasks = _make_tasks(plan, directory)
+        lanes = _make_lanes(tasks)
+        if lanes.strategy.num_replicas_in_sync > 1:
+            print("with replicas the runs go one after another")
+            num_lanes = 1
+        if tasks[0].config.dropout:
+            print("with dropout a program is compiled for each seed")
+        claim.prepare()
+        files.write(directory / directories.SWEEP, text)
+        todo = [task for task in tasks if not task.is_done]
+        with console.SweepProgress(len(tasks), len(tasks) - len(todo)) as progress:
+            _train_all(_sort(todo), lanes, num_lanes, is_interrupted, progress)
+        outcomes = [_read_outcome(task) for task in tasks]
+        files.write(directory / "sweep.csv", to_csv(plan, outcomes))
+    return outcomes
+
+
+def _make_lanes(tasks: Sequence[_Task]) -> programs.Lanes:
     settings = tasks[0].config
     strategy = _make_strategy(settings)
     dataset = data.load(settings.dataset, settings.data_dir)
-    made = programs.Lanes([task.config for task in tasks], dataset, strategy)
-    if strategy.num_replicas_in_sync > 1:
-        print("with replicas the runs go one after another")
-        num_lanes = 1
-    if settings.dropout:
-        print("with dropout a program is compiled for each seed")
-    with directories.claim_sweep(directory, text, resume, overwrite):
-        todo = [task for task in tasks if not task.is_done]
-        with console.SweepProgress(len(tasks), len(tasks) - len(todo)) as progress:
-            _train_all(_sort(todo), made, num_lanes, is_interrupted, progress)
-        outcomes = [_read_outcome(task) for task in tasks]
-        checkpoints.write_whole(directory / "sweep.csv", to_csv(plan, outcomes))
-    return outcomes
+    return programs.Lanes([task.config for task in tasks], dataset, strategy)
 
 
 def _sort(tasks: Sequence[_Task]) -> list[_Task]:
@@ -156,7 +161,7 @@ def _sort(tasks: Sequence[_Task]) -> list[_Task]:
 
 def _train_all(
     tasks: Sequence[_Task],
-    made: programs.Lanes,
+    lanes: programs.Lanes,
     num_lanes: int,
     is_interrupted: Callable[[], bool],
     progress: console.SweepProgress,
@@ -171,7 +176,7 @@ def _train_all(
         try:
             while not stopped.is_set():
                 task = todo.get_nowait()
-                with made.take(task.config) as lane:
+                with lanes.take(task.config) as lane:
                     _train_one(task, lane, is_stopped, progress)
         except queue.Empty:
             pass
@@ -199,23 +204,26 @@ def _train_one(
     run = lane.start(task.config)
     label = f"{task.setting}, seed {task.config.seed}"
     bar = progress.watch(label, task.config.epochs, run.loop.steps_per_epoch)
-    facts = runs.get_facts(task.config, run.loop.strategy)
-    made = trainer.Training(run.loop, run.dataset, task.config, None, facts, print)
-    with directories.claim(task.path, overwrite=True):
+    trained = runs.make_trainer(run, task.path, histograms=False, log=print)
+    with directories.claim(task.path, overwrite=True) as claim:
+        claim.prepare()
+        directories.write_config(task.path, task.config)
         try:
+            trained.run(task.config.epochs, bar, is_stopped)
             splits = ("train", "validation")
-            result = runs.train_in(task.path, made, is_stopped, bar, False, splits)
+            result = results.make_result(trained, run.dataset, splits)
             result["weights"] = _measure_weights(run.model)
         except loop.LossError as error:
             result = {"diverged": str(error)}
-        checkpoints.write_whole(task.path / "result.json", results.to_json(result))
+        files.write(task.path / directories.RESULT, results.to_json(result))
     bar.end()
 
 
 def _measure_weights(model: tf.Module) -> dict[str, float]:
     """Returns the norm of all kernels together, and how many of them are small."""
-    found = [v.numpy().ravel() for v in model.trainable_variables if len(v.shape) > 1]
-    kernels = np.concatenate(found).astype(np.float64)
+    kernels = np.concatenate(
+        [v.numpy().ravel() for v in model.trainable_variables if len(v.shape) > 1]
+    ).astype(np.float64)
     return {
         "norm": float(np.linalg.norm(kernels)),
         "share_small": float(np.mean(np.abs(kernels) < SMALL)),
@@ -223,7 +231,7 @@ def _measure_weights(model: tf.Module) -> dict[str, float]:
 
 
 def _read_outcome(task: _Task) -> Outcome:
-    path = task.path / "result.json"
+    path = task.path / directories.RESULT
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         if "diverged" in result:
@@ -244,7 +252,7 @@ def _read_outcome(task: _Task) -> Outcome:
         kept = {name: float(values[name]) for name in METRICS if name in values}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise directories.DirectoryError(
-            f"a finished run must have a whole result.json, got {str(path)!r} "
+            f"a finished run must have an intact result.json, got {str(path)!r} "
             f"({error}): remove the run's directory, and --resume"
         ) from None
     return Outcome(task.setting, task.config.seed, kept)
@@ -256,8 +264,8 @@ def to_csv(plan: plans.Plan, outcomes: Sequence[Outcome]) -> str:
     names = [name for name in METRICS if all(name in o.values for o in outcomes)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    told = ("setting", "tfreg", "keras", "path", "scale", "seed")
-    writer.writerow([*told, *names])
+    columns = ("setting", "tfreg", "keras", "path", "scale", "seed")
+    writer.writerow([*columns, *names])
     for outcome in outcomes:
         setting = settings[outcome.setting]
         penalties = plans.describe(setting.config), plans.describe_keras(setting.config)
@@ -278,33 +286,27 @@ def evaluate_test(
         names: the settings that are looked at; settle this by the validation set.
 
     Raises:
-        checkpoints.CheckpointError: a checkpoint is missing or damaged.
+        manifests.CheckpointError: a checkpoint is missing or damaged.
         ValueError, data.DataError: as `train`.
     """
     tasks = _make_tasks(plan, pathlib.Path(directory))
     tasks = [task for task in tasks if task.setting in names]
     if not tasks:
         return {}
-    settings = tasks[0].config
-    dataset = data.load(settings.dataset, settings.data_dir)
-    strategy = _make_strategy(settings)
-    made = programs.Lanes([task.config for task in tasks], dataset, strategy)
+    lanes = _make_lanes(tasks)
     tests: Tests = {name: [] for name in names}
     for task in _sort(tasks):
-        with made.take(task.config) as lane:
+        with lanes.take(task.config) as lane:
             run = lane.start(task.config)
-            facts = runs.get_facts(task.config, strategy)
-            ended = trainer.Training(
-                run.loop, run.dataset, task.config, None, facts, print
-            )
-            ended.restore(task.path)
-            if not ended.has_ended:
-                raise checkpoints.CheckpointError(
-                    "a finished run must have its last checkpoint whole, got "
+            trained = runs.make_trainer(run, log=print)
+            trained.restore(task.path)
+            if not trained.has_ended(task.config.epochs):
+                raise manifests.CheckpointError(
+                    "a finished run must have its last checkpoint intact, got "
                     f"{str(task.path)!r} without: remove the run's directory, and "
                     "--resume"
                 )
-            ended.take_best()
-            report = run.loop.evaluate(dataset.test)
+            trained.restore_best()
+            report = run.loop.evaluate(run.dataset.test)
             tests[task.setting].append(results.get_losses(report))
     return tests

@@ -45,20 +45,20 @@ def compute_interval(values: npt.ArrayLike) -> Interval:
     """
     from scipy import stats
 
-    found = np.asarray(values, np.float64)
-    mean = float(np.mean(found))
-    if found.size < 2:
+    array = np.asarray(values, np.float64)
+    mean = float(np.mean(array))
+    if array.size < 2:
         return Interval(mean, math.nan, math.nan)
-    half = stats.t.ppf((1 + LEVEL) / 2, found.size - 1) * compute_error(found)
+    half = stats.t.ppf((1 + LEVEL) / 2, array.size - 1) * compute_error(array)
     return Interval(mean, mean - half, mean + half)
 
 
 def compute_error(values: npt.ArrayLike) -> float:
     """Returns the standard error of the mean, NaN for one value alone."""
-    found = np.asarray(values, np.float64)
-    if found.size < 2:
+    array = np.asarray(values, np.float64)
+    if array.size < 2:
         return math.nan
-    return float(np.std(found, ddof=1) / math.sqrt(found.size))
+    return float(np.std(array, ddof=1) / math.sqrt(array.size))
 
 
 def compare(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Difference:
@@ -126,17 +126,17 @@ def choose_scales(
 
     Source: Breiman et al. 1984; `cv.glmnet`'s lambda.min and lambda.1se.
     """
-    found = np.asarray(losses, np.float64)
-    means = np.where(np.isnan(found).any(axis=1), np.inf, found.mean(axis=1))
+    array = np.asarray(losses, np.float64)
+    means = np.where(np.isnan(array).any(axis=1), np.inf, array.mean(axis=1))
     best = int(np.argmin(means))
     if math.isinf(means[best]):
         raise ValueError(
             f"losses must be finite for some scale, got none of {list(scales)}: "
             "lower the learning rate"
         )
-    if found.shape[1] < 2:
+    if array.shape[1] < 2:
         return scales[best], None
-    bound = means[best] + compute_error(found[best])
+    bound = means[best] + compute_error(array[best])
     return scales[best], max(
         s for s, m in zip(scales, means, strict=True) if m <= bound
     )
@@ -152,9 +152,9 @@ def predict(values: npt.ArrayLike) -> tuple[float, float]:
     """
     from scipy import stats
 
-    found = np.asarray(values, np.float64)
-    if found.size < 2:
+    array = np.asarray(values, np.float64)
+    if array.size < 2:
         return math.nan, math.nan
-    half = stats.t.ppf((1 + LEVEL) / 2, found.size - 1)
-    half *= np.std(found, ddof=1) * math.sqrt(1 + 1 / found.size)
-    return float(np.mean(found) - half), float(np.mean(found) + half)
+    half = stats.t.ppf((1 + LEVEL) / 2, array.size - 1)
+    half *= np.std(array, ddof=1) * math.sqrt(1 + 1 / array.size)
+    return float(np.mean(array) - half), float(np.mean(array) + half)

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg import _checks
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
 from tfreg.tf1.normalizers import batch_norm, bias_add
@@ -96,10 +97,7 @@ def fully_connected(
 
     Source: `tf.contrib.layers.fully_connected`.
     """
-    if isinstance(num_outputs, bool) or not isinstance(num_outputs, int):
-        raise ValueError(
-            f"num_outputs must be an int, got {num_outputs!r}: write for example 10"
-        )
+    num_outputs = _checks.check_int("num_outputs", num_outputs)
     inputs = tf.convert_to_tensor(inputs)
     size = weights.find_channels(inputs, "NHWC")
     with variable_scopes.variable_scope(scope, "fully_connected", reuse=reuse) as here:

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
-from tfreg.training import checkpoints
+from tfreg.training import files
 
 
 class Events:
@@ -27,11 +27,11 @@ class Events:
     Args:
         directory: of the run; it must exist.
         hparams: name -> str, int, float or bool; the same names in every run.
-        step: of the checkpoint that is gone on from; later points are void.
-        tell: is given a sentence where a file can't be written.
+        step: of the checkpoint being resumed; later points are void.
+        log: is given a sentence where a file can't be written.
         histograms: whether those are written; False for many small runs.
 
-    It never raises for a file that can't be written: the first failure is told, and
+    It never raises for a file that can't be written: the first failure is logged, and
     nothing more is written.
     """
 
@@ -40,17 +40,17 @@ class Events:
         directory: str | os.PathLike,
         hparams: Mapping[str, str | float],
         step: int = 0,
-        tell: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
         histograms: bool = True,
     ) -> None:
         from tensorboard.plugins.hparams import api as hp
 
         self._directory = pathlib.Path(directory)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
-        self._tell = tell
+        self._log = log
         self._histograms = histograms
         _wait_for_a_later_name(self._directory)
-        with self._telling():
+        with self._logging():
             for name in ("", "train", "validation"):
                 writer = tf.summary.create_file_writer(str(self._directory / name))
                 self._writers[name] = writer
@@ -59,7 +59,7 @@ class Events:
                 if writer is None:
                     continue
                 # There is no public purge_step: without it TensorBoard shows twice
-                # what was written after the checkpoint that is gone on from.
+                # what was written after the checkpoint being resumed.
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
                 event = event_pb2.Event(step=step + 1, session_log=start)
                 tf.raw_ops.ImportEvent(
@@ -69,14 +69,14 @@ class Events:
             hp.hparams(dict(hparams), trial_id=self._directory.name)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tells of the first failure, and gives up."""
+    def _logging(self) -> Iterator[None]:
+        """Logs the first failure, and gives up."""
         try:
-            with checkpoints.writing(self._directory):
+            with files.explain_errors(self._directory, tf.errors.OpError):
                 yield
         except OSError as error:
             self._writers.clear()
-            self._tell(f"no more events for TensorBoard: {error}")
+            self._log(f"no more events for TensorBoard: {error}")
 
     @contextlib.contextmanager
     def _write_to(self, name: str, step: int) -> Iterator[Any]:
@@ -87,7 +87,7 @@ class Events:
                 yield None
             return
         # What was written is flushed, and an error raised, where as_default ends.
-        with self._telling(), writer.as_default(step):
+        with self._logging(), writer.as_default(step):
             yield writer
 
     def write_scalars(self, name: str, step: int, values: Mapping[str, float]) -> None:
@@ -118,16 +118,16 @@ class Events:
         ended = summary.session_end_pb(status)
         with self._write_to("", 0):
             tf.summary.experimental.write_raw_pb(ended.SerializeToString())
-        with self._telling():
+        with self._logging():
             for writer in self._writers.values():
                 writer.close()
 
     def sync(self) -> None:
         """Makes what was written outlast a power cut."""
-        with self._telling():
+        with self._logging():
             for name in self._writers:
                 for path in (self._directory / name).glob("*tfevents*"):
-                    checkpoints.sync(path)
+                    files.sync(path)
 
 
 def _wait_for_a_later_name(directory: pathlib.Path) -> None:

@@ -3,30 +3,26 @@
     train = tfreg.Step(model, tfreg.losses.sparse_softmax_cross_entropy, optimizer)
     loop = tfreg.Loop(train, data.train, batch_size=32, seed=0)
     for epoch in range(10):
-        print(loop.train(epoch)["loss/total"], loop.evaluate(data.test)["accuracy"])
+        print(loop.train(epoch).total, loop.evaluate(data.test).metrics["accuracy"])
 
 The traps: a Python call a step, which costs more than the step; a last batch that is
 dropped; `tf.range` under XLA, which compiles anew for every start.
 """
 
 import math
+import operator
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfreg import data
-from tfreg.training import replicas, step
-
-Report = dict[str, float]
+from tfreg import _checks, data
+from tfreg.training import metrics, replicas, step
 
 EVALUATION_BATCH = 1000
-
-# What is reported at every step; the rest only where it is asked for.
-ALWAYS = ("loss/data", "accuracy")
 
 
 class LossError(ArithmeticError):
@@ -69,12 +65,8 @@ class Loop:
         device_bytes: int = 2**30,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        sizes = {"batch_size": batch_size, "steps_per_call": steps_per_call}
-        for name, value in sizes.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{name} must be an int > 0, got {value!r}: write for example 32"
-                )
+        batch_size = _checks.check_int("batch_size", batch_size)
+        steps_per_call = _checks.check_int("steps_per_call", steps_per_call)
         data.permute(_count(split), seed, 0)  # Refuses a seed now, not in `train`.
         self.step = train_step
         self.split = split
@@ -82,28 +74,29 @@ class Loop:
         self.seed = seed
         self.steps_per_call = steps_per_call
         self.seconds = 0.0  # Spent in steps of the epoch that was trained last.
-        self.sums: dict[str, float] = {}  # Of the epoch so far, over its examples.
         self.device_bytes = device_bytes
         self.strategy = strategy or tf.distribute.get_strategy()
         self._held: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._shared_data: tuple | None = None
-        self._summed = self._build()
+        self._zeros = self._build()
+        self.sums = self._zeros  # Of the epoch so far, over its examples.
         self._shared_steps = replicas.SharedSteps(
-            train_step, self.strategy, self._summed
+            train_step, self.strategy, self._zeros
         )
         alone = self.strategy.num_replicas_in_sync == 1
         self._compiled = tf.function(self._run_steps, jit_compile=True)
         self._steps = tf.function(self._run_alone if alone else self._shared_steps)
         self._evaluation = tf.function(self._run_evaluation, jit_compile=True)
 
-    def _build(self) -> list[str]:
-        """Makes all variables; returns what is reported as a mean over the epoch."""
+    def _build(self) -> metrics.Means:
+        """Makes all variables; returns zeros for what an epoch averages."""
         x, y = self.split.x, self.split.y
         specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, y)]
         with self.strategy.scope():
-            report = tf.function(self.step.evaluate).get_concrete_function(*specs)
+            forward = tf.function(self.step.evaluate).get_concrete_function(*specs)
             self.step.optimizer.build(self.step.model.trainable_variables)
-        return [name for name in ALWAYS if name in report.structured_outputs]
+        names = forward.structured_outputs.metrics
+        return metrics.Means(0.0, dict.fromkeys(names, 0.0))
 
     def restart(self, split: data.Split, seed: int) -> None:
         """Takes other examples and another order; nothing is compiled again.
@@ -130,13 +123,13 @@ class Loop:
         """Number of steps in an epoch, a smaller last one counted."""
         return -(-len(self.split) // self.batch_size)
 
-    def train(self, epoch: int) -> Report:
+    def train(self, epoch: int) -> metrics.Report:
         """Trains for an epoch and returns its report; see `iterate`."""
         return list(self.iterate(epoch))[-1]
 
     def iterate(
-        self, epoch: int, steps: int = 0, sums: Mapping[str, float] | None = None
-    ) -> Iterator[Report]:
+        self, epoch: int, steps: int = 0, sums: metrics.Means | None = None
+    ) -> Iterator[metrics.Report]:
         """Trains for an epoch, and gives a report after each call of the graph.
 
         Args:
@@ -145,16 +138,14 @@ class Loop:
             sums: what `self.sums` was after them.
 
         Yields:
-            loss/data and accuracy, means over the epoch's examples so far; the
-            penalties, the norm of the gradient and the learning rate of the last step;
-            loss/total, the sum of loss/data and the penalties; steps, those of this
-            epoch so far.
+            A report of floats: loss and metrics, means over the epoch's examples so
+            far; the penalties and the update's values, those of the last step.
 
         Raises:
             LossError: a step's loss or gradient isn't finite; the model is as it was
                 before that step.
         """
-        self.sums = dict.fromkeys(self._summed, 0.0) | dict(sums or {})
+        self.sums = sums or self._zeros
         self.seconds = 0.0
         num_done = 0
         for *arrays, start, stop, size in self._get_calls(epoch):
@@ -163,15 +154,12 @@ class Loop:
             if first == stop:
                 continue
             began = time.perf_counter()
-            report = self._call_safely(arrays, first, stop, size)
+            report, sums = self._call_safely(arrays, first, stop, size)
             self.seconds += time.perf_counter() - began
             num_examples = min(num_done * self.batch_size, len(self.split))
-            for name in self._summed:
-                self.sums[name] += report[name]
-                report[name] = self.sums[name] / num_examples
-            report["loss/total"] = report["loss/data"] + report["loss/regularization"]
-            report["steps"] = num_done
-            yield report
+            self.sums = tf.nest.map_structure(operator.add, self.sums, sums)
+            means = metrics.divide(self.sums, num_examples)
+            yield report._replace(**means._asdict(), num_steps=num_done)
 
     def get_state(self) -> dict[str, tf.Module]:
         """Returns what a checkpoint must hold, by name."""
@@ -180,30 +168,33 @@ class Loop:
             state["loss_scale"] = self.step.loss_scale
         return state
 
-    def _call(self, arrays: list, start: int, stop: int, size: int) -> Report:
+    def _call(
+        self, arrays: list, start: int, stop: int, size: int
+    ) -> tuple[metrics.Report, metrics.Means]:
         counters = tf.constant(start), tf.constant(stop)
-        outcome = self._steps(*arrays, *counters, size)
-        return {name: float(value) for name, value in outcome.items()}
+        return metrics.to_floats(self._steps(*arrays, *counters, size))
 
-    def _call_safely(self, arrays: list, start: int, stop: int, size: int) -> Report:
+    def _call_safely(
+        self, arrays: list, start: int, stop: int, size: int
+    ) -> tuple[metrics.Report, metrics.Means]:
         """Runs the steps; where one isn't finite, those before it alone, and raises."""
         # Looked at once a call: a norm at every step would cost twentieths of it.
         before = self._copy()
-        report = self._call(arrays, start, stop, size)
-        name = _find_bad(report)
-        if name is None:
-            return report
+        report, sums = self._call(arrays, start, stop, size)
+        tag = _find_bad(report, sums)
+        if tag is None:
+            return report, sums
         self._put_back(before)
         for i in range(start, stop):
             before = self._copy()
-            report = self._call(arrays, i, i + 1, size)
-            name = _find_bad(report) or name
-            if _find_bad(report) is not None:
+            report, sums = self._call(arrays, i, i + 1, size)
+            tag = _find_bad(report, sums) or tag
+            if _find_bad(report, sums) is not None:
                 break
         self._put_back(before)
         number = int(self.step.optimizer.step.numpy()) + 1
         raise LossError(
-            f"{name} must be finite, got {report[name]} at step {number}, which is not "
+            f"{tag} must be finite, got {report[tag]} at step {number}, which is not "
             "applied: lower learning_rate or scale, or look for labels out of range"
         )
 
@@ -263,7 +254,7 @@ class Loop:
             return arrays
         return tuple(replicas.copy_to_replicas(self.strategy, a) for a in arrays)
 
-    def _run_alone(self, *args: Any) -> step.Report:
+    def _run_alone(self, *args: Any) -> tuple[metrics.Report, metrics.Means]:
         return self.strategy.run(self._compiled, args)
 
     def _run_steps(
@@ -274,42 +265,39 @@ class Loop:
         start: tf.Tensor,
         stop: tf.Tensor,
         size: int,
-    ) -> step.Report:
+    ) -> tuple[metrics.Report, metrics.Means]:
         """Does on one device what `replicas.SharedSteps` does on several."""
 
-        def run(i: tf.Tensor) -> step.Report:
+        def run(i: tf.Tensor) -> metrics.Report:
             # XLA would compile a slice anew for the first `i` of each call.
             rows = tf.gather(order, i * size + tf.range(size))
             return self.step(tf.gather(x, rows), tf.gather(y, rows))
 
-        def body(i: tf.Tensor, sums: dict) -> tuple[tf.Tensor, dict]:
+        def body(i: tf.Tensor, sums: metrics.Means) -> tuple[tf.Tensor, metrics.Means]:
             # XLA drops what is reported but not used.
-            return i + 1, replicas.add_to_sums(sums, run(i), size)
+            return i + 1, metrics.add_weighted(sums, run(i).losses.means, size)
 
-        sums = dict.fromkeys(self._summed, tf.zeros([], tf.float64))
+        sums = metrics.make_zeros(self._zeros)
         # Over a counter, not tf.range: one program for any number of steps.
         i, sums = tf.while_loop(lambda i, _: i < stop - 1, body, [start, sums])
         report = run(i)
-        return report | replicas.add_to_sums(sums, report, size)
+        return report, metrics.add_weighted(sums, report.losses.means, size)
 
-    def evaluate(self, split: data.Split) -> Report:
+    def evaluate(self, split: data.Split) -> metrics.Report:
         """Returns a report over every example of a split, of the model as it is.
 
         Returns:
-            loss/data, accuracy and activity penalties, means over the examples; the
-            other penalties; loss/regularization and loss/total, their sums.
+            A report of floats: loss, metrics and activity penalties, means over the
+            examples; the other penalties; no values of an update.
 
         Raises:
             ValueError: the split holds no example.
         """
-        sums: dict[str, float] = {}
         num_examples = _count(split)
-        for x, y in self._get_blocks(split):
-            for name, value in self._evaluation(x, y).items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-        report = {name: value / num_examples for name, value in sums.items()}
-        report["loss/total"] = report["loss/data"] + report["loss/regularization"]
-        return report
+        blocks = self._get_blocks(split)
+        parts = [metrics.to_floats(self._evaluation(x, y)) for x, y in blocks]
+        sums = tf.nest.map_structure(lambda *values: sum(values), *parts)
+        return metrics.Report(*metrics.divide(sums, num_examples))
 
     def _get_blocks(self, split: data.Split) -> Iterable[tuple]:
         held = self._hold(split)
@@ -318,35 +306,36 @@ class Loop:
         order = np.arange(len(split), dtype=np.int32)
         return data.stream(split, order, self.steps_per_call * self.batch_size)
 
-    def _run_evaluation(self, x: tf.Tensor, y: tf.Tensor) -> step.Report:
-        """Returns the reports of all examples, summed over the examples."""
+    def _run_evaluation(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Losses:
+        """Returns the losses of all examples, summed over the examples."""
         num_examples = x.shape[0]
         size = min(num_examples, EVALUATION_BATCH)
 
-        def run(start: tf.Tensor | int, size: int) -> step.Report:
+        def run(start: tf.Tensor | int, size: int) -> metrics.Losses:
             return self.step.evaluate(_cut(x, start, size), _cut(y, start, size))
 
-        def body(start: tf.Tensor, sums: dict) -> tuple[tf.Tensor, dict]:
-            return start + size, replicas.add_to_sums(sums, run(start, size), size)
+        def body(
+            start: tf.Tensor, sums: metrics.Losses
+        ) -> tuple[tf.Tensor, metrics.Losses]:
+            return start + size, metrics.add_weighted(sums, run(start, size), size)
 
         first = run(0, size)
-        sums = replicas.add_to_sums(
-            dict.fromkeys(first, tf.zeros([], tf.float64)), first, size
-        )
+        sums = metrics.add_weighted(metrics.make_zeros(first), first, size)
         stop = num_examples - num_examples % size
         start = tf.constant(size)
         start, sums = tf.while_loop(lambda i, _: i < stop, body, [start, sums])
         if stop < num_examples:
             rest = num_examples - stop
-            sums = replicas.add_to_sums(sums, run(stop, rest), rest)
+            sums = metrics.add_weighted(sums, run(stop, rest), rest)
         return sums
 
 
-def _find_bad(report: Report) -> str | None:
-    """Returns the name of what isn't finite: the data's loss, a penalty, the norm."""
+def _find_bad(report: metrics.Report, sums: metrics.Means) -> str | None:
+    """Returns the tag of what isn't finite: the data's loss, a penalty, the norm."""
+    scalars = report.get_scalars() | sums.get_scalars()
     last = "loss/regularization", "loss/total"  # Sums of the others.
-    names = sorted(report, key=lambda name: (name in last, name != "loss/data"))
-    return next((name for name in names if not math.isfinite(report[name])), None)
+    tags = sorted(scalars, key=lambda tag: (tag in last, tag != "loss/data"))
+    return next((tag for tag in tags if not math.isfinite(scalars[tag])), None)
 
 
 def _count(split: data.Split) -> int:

@@ -1,21 +1,21 @@
 """Steps that the replicas of a strategy share: one compiled part and one sum each.
 
-    shared = tfreg.training.replicas.SharedSteps(train_step, strategy)
-    report = shared(x, y, order, start, stop, 32)  # in a tf.function
+    shared = tfreg.training.replicas.SharedSteps(train_step, strategy, zeros)
+    report, sums = shared(x, y, order, start, stop, 32)  # in a tf.function
 
 Each replica takes its part of the rows, and forward and backward run in XLA up to one
 vector of gradients and losses; the vectors are added up once, and XLA updates and goes
 on to the next batch. The trap: a collective inside XLA, or one for each variable.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfreg.collections import scopes
 from tfreg.optimizers import gradients
-from tfreg.training import step
+from tfreg.training import metrics, step
 
 
 def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
@@ -36,20 +36,20 @@ class SharedSteps:
     Args:
         train_step: what a step does.
         strategy: under whose scope model and optimizer were made.
-        summed: names in the report that are summed over the examples of all steps; the
-            others are computed for the last step alone.
+        zeros: in the structure of what is summed over the examples of all steps; the
+            rest of the report is computed for the last step alone.
     """
 
     def __init__(
         self,
         train_step: step.Step,
         strategy: tf.distribute.Strategy,
-        summed: Sequence[str],
+        zeros: metrics.Means,
     ) -> None:
         self.step = train_step
         self.strategy = strategy
-        self.summed = summed
-        self._names: dict[bool, list[str]] = {}
+        self._zeros = zeros
+        self._structures: dict[bool, metrics.Losses | metrics.Means] = {}
         self._has_gradient: list[bool] = []
         self._update = tf.function(self._run_update, jit_compile=True)
         self._backward = self._run_backward
@@ -66,7 +66,7 @@ class SharedSteps:
         start: tf.Tensor,
         stop: tf.Tensor,
         size: int,
-    ) -> step.Report:
+    ) -> tuple[metrics.Report, metrics.Means]:
         """Updates the model `stop - start` times.
 
         Args:
@@ -78,7 +78,7 @@ class SharedSteps:
             size: of the global batch.
 
         Returns:
-            The last step's report, of all replicas together, with the sums.
+            The last step's report, of all replicas together, and the sums.
         """
         run, data = self.strategy.run, (x, y, order)
 
@@ -86,44 +86,45 @@ class SharedSteps:
             """Runs all steps but the last, an update and the next forward as one."""
 
             def body(i: tf.Tensor, packed: Any, sums: Any) -> tuple:
-                return i + 1, *run(self._go_on, (packed, sums, *data, i, size))
+                return i + 1, *run(self._continue, (packed, sums, *data, i, size))
 
             packed = run(self._begin, (*data, start, size, False))
             first = [start + 1, packed, run(self._make_sums)]
             _, packed, sums = tf.while_loop(lambda i, *_: i < stop - 1, body, first)
-            return run(self._end, (packed, sums, size, False))[1]
+            return run(self._end, (packed, sums, size, False))[2]
 
         sums = tf.cond(stop - start > 1, run_first, lambda: run(self._make_sums))
         packed = run(self._begin, (*data, stop - 1, size, True))
-        report, sums = run(self._end, (packed, sums, size, True))
+        ended = run(self._end, (packed, sums, size, True))
         local = self.strategy.experimental_local_results
-        return {name: local(value)[0] for name, value in (report | sums).items()}
+        losses, update, sums = tf.nest.map_structure(lambda v: local(v)[0], ended)
+        return metrics.Report(*losses, *update), sums
 
-    def _make_sums(self) -> dict[str, tf.Tensor]:
-        return dict.fromkeys(self.summed, tf.zeros([], tf.float64))
+    def _make_sums(self) -> metrics.Means:
+        return metrics.make_zeros(self._zeros)
 
     def _begin(self, *args: Any) -> list[tf.Tensor]:
         return _sum(_call(self._backward, *args))
 
-    def _go_on(self, *args: Any) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        found, sums = _call(self._both, *args)
-        return _sum(found), sums
+    def _continue(self, *args: Any) -> tuple[list[tf.Tensor], metrics.Means]:
+        values, sums = _call(self._both, *args)
+        return _sum(values), sums
 
-    def _end(self, *args: Any) -> tuple[step.Report, dict[str, tf.Tensor]]:
+    def _end(self, *args: Any) -> tuple[Any, metrics.Update, metrics.Means]:
         return _call(self._update, *args)
 
     def _run_both(
         self,
         packed: list[tf.Tensor],
-        sums: dict[str, tf.Tensor],
+        sums: metrics.Means,
         x: tf.Tensor,
         y: tf.Tensor,
         order: tf.Tensor,
         i: tf.Tensor,
         size: int,
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> tuple[list[tf.Tensor], metrics.Means]:
         """Updates, and returns what the next batch has, and the sums so far."""
-        _, sums = self._update(packed, sums, size, False)
+        *_, sums = self._update(packed, sums, size, False)
         return self._run_backward(x, y, order, i, size, False), sums
 
     def _run_backward(
@@ -135,60 +136,52 @@ class SharedSteps:
         size: int,
         everything: bool,
     ) -> list[tf.Tensor]:
-        """Returns this replica's gradients and report, of one dtype."""
+        """Returns this replica's gradients and losses, of one dtype."""
         replica = scopes.get_replica() or 0
         replicas = self.strategy.num_replicas_in_sync
         first, stop = size * replica // replicas, size * (replica + 1) // replicas
         # XLA would compile a slice anew for each `i`.
         rows = tf.gather(order, i * size + tf.range(first, stop))
-        grads, report = self.step.compute_gradients(
+        grads, losses = self.step.compute_gradients(
             tf.gather(x, rows), tf.gather(y, rows), size
         )
         self._has_gradient = [gradient is not None for gradient in grads]
-        self._names[everything] = [n for n in report if everything or n in self.summed]
+        reported = losses if everything else losses.means
+        self._structures[everything] = tf.nest.map_structure(lambda _: 0.0, reported)
         values = [gradient for gradient in grads if gradient is not None]
         # The widest of the gradients', not float64 for the accuracy's sake.
         dtypes = [tf.float32, *(value.dtype for value in values)]
         dtype = max(dtypes, key=lambda dtype: dtype.size)
-        values += [report[name] for name in self._names[everything]]
+        values += tf.nest.flatten(reported)
         return [tf.cast(value, dtype) for value in values]
 
     def _run_update(
         self,
         packed: list[tf.Tensor],
-        sums: dict[str, tf.Tensor],
+        sums: metrics.Means,
         size: int,
         everything: bool,
-    ) -> tuple[step.Report, dict[str, tf.Tensor]]:
+    ) -> tuple[metrics.Losses | metrics.Means, metrics.Update, metrics.Means]:
         """Updates this replica's copy of the variables by everybody's gradients."""
-        names = self._names[everything]
+        structure = self._structures[everything]
         variables = self.step.model.trainable_variables
         pairs = list(zip(variables, self._has_gradient, strict=True))
         shapes = [v.shape for v, has_gradient in pairs if has_gradient]
-        parts = gradients.unpack(packed, shapes + [tf.TensorShape([])] * len(names))
-        report = dict(zip(names, parts[len(shapes) :], strict=True))
+        num_scalars = len(tf.nest.flatten(structure))
+        parts = gradients.unpack(packed, shapes + [tf.TensorShape([])] * num_scalars)
+        reported = tf.nest.pack_sequence_as(structure, parts[len(shapes) :])
         rest = iter(parts)
         summed = [tf.cast(next(rest), v.dtype) if has else None for v, has in pairs]
-        report |= self.step.update(summed)
-        return report, add_to_sums(sums, report, size)
+        means = reported.means if everything else reported
+        update = self.step.update(summed)
+        return reported, update, metrics.add_weighted(sums, means, size)
 
 
-def _sum(found: list[tf.Tensor]) -> list[tf.Tensor]:
+def _sum(values: list[tf.Tensor]) -> list[tf.Tensor]:
     """Returns the sum of all replicas' values in few vectors."""
     # Packed here: inside XLA each gradient would be computed into the vector slowly.
     context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(found))
-
-
-@scopes.do_not_convert
-def add_to_sums(
-    sums: dict[str, tf.Tensor], report: step.Report, size: int
-) -> dict[str, tf.Tensor]:
-    """Returns float64 sums over examples with those of `size` more, of equal means."""
-    return {
-        name: total + size * tf.cast(report[name], tf.float64)
-        for name, total in sums.items()
-    }
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(values))
 
 
 def _call(function: Callable, *args: Any) -> Any:

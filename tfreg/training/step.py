@@ -2,7 +2,7 @@
 
     train = tfreg.Step(model, tfreg.losses.sparse_softmax_cross_entropy, optimizer)
     step = tf.function(train, jit_compile=True)
-    report = step(x, y)  # report["loss/data"], report["loss/total"], ...
+    report = step(x, y)  # report.loss, report.total, ...
 
 The traps: penalties are summed at every step though only their gradient is needed, and
 a gradient is clipped before the replicas have added theirs up. Here the caller's use of
@@ -11,43 +11,16 @@ penalized weights are the same on every replica: they are added after the sum, o
 """
 
 import contextlib
-import math
-import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfreg import losses, optimizers
+from tfreg import _checks, losses, optimizers
 from tfreg.collections import scopes, store, terms
 from tfreg.optimizers import gradients
+from tfreg.training import metrics
 from tfreg.training import precision as precisions
-
-Report = dict[str, tf.Tensor]
-
-
-@scopes.do_not_convert
-def scale_pixels(x: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 pixels as float32 in [0, 1], anything else as it is."""
-    return tf.cast(x, tf.float32) / 255.0 if x.dtype == tf.uint8 else x
-
-
-def count_hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor | None:
-    """Returns for how many examples the largest logit is the class, a float32.
-
-    Args:
-        y: integer classes `[batch, d1, ..., dn]`.
-        outputs: logits `[batch, d1, ..., dn, classes]`.
-
-    Returns:
-        A scalar, in which an example counts by its share of hits; or None where the
-        targets aren't classes.
-    """
-    if not y.dtype.is_integer or outputs.shape.rank != y.shape.rank + 1:
-        return None
-    hits = tf.equal(tf.argmax(outputs, -1, output_type=tf.int32), tf.cast(y, tf.int32))
-    hits = tf.cast(hits, tf.float32)
-    return tf.reduce_sum(tf.reduce_mean(hits, list(range(1, y.shape.rank))))
 
 
 class Step:
@@ -85,19 +58,8 @@ class Step:
         accumulate: int = 1,
         precision: str = "float32",
     ) -> None:
-        if clip_norm is not None and not (
-            isinstance(clip_norm, numbers.Real)
-            and math.isfinite(clip_norm)
-            and clip_norm > 0
-        ):
-            raise ValueError(
-                f"clip_norm must be a finite float > 0, got {clip_norm!r}: "
-                "write None for no clipping"
-            )
-        if type(accumulate) is not int or accumulate < 1:
-            raise ValueError(
-                f"accumulate must be an int > 0, got {accumulate!r}: write 1 or more"
-            )
+        if clip_norm is not None:
+            clip_norm = _checks.check_float("clip_norm", clip_norm)
         _check_optimizer(optimizer)
         if precision not in precisions.DTYPES:
             raise ValueError(
@@ -109,12 +71,12 @@ class Step:
         self.optimizer = optimizer
         self.clip_norm = clip_norm
         self.seed = seed
-        self.accumulate = accumulate
+        self.accumulate = _checks.check_int("accumulate", accumulate)
         self.dtype = precisions.DTYPES[precision]
         self.loss_scale = precisions.LossScale() if precision == "float16" else None
         self.store = store.get_default_store()
 
-    def __call__(self, x: tf.Tensor, y: tf.Tensor) -> Report:
+    def __call__(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Report:
         """Updates the model once; in `strategy.run` with the gradients of all replicas.
 
         Args:
@@ -122,16 +84,16 @@ class Step:
             y: targets `[batch, ...]`.
 
         Returns:
-            The report of `compute_gradients` and that of `update`, all as they were
-            before the update but loss_scale and skipped_updates.
+            The losses of `compute_gradients` and the report of `update`.
         """
-        found, report = self.compute_gradients(x, y)
-        return report | self.update(gradients.sum_over_replicas(found))
+        grads, reported = self.compute_gradients(x, y)
+        update = self.update(gradients.sum_over_replicas(grads))
+        return metrics.Report(*reported, *update)
 
     def compute_gradients(
         self, x: tf.Tensor, y: tf.Tensor, global_batch_size: int | None = None
-    ) -> tuple[list[tf.Tensor | None], Report]:
-        """Returns this replica's share of the gradients and of the report.
+    ) -> tuple[list[tf.Tensor | None], metrics.Losses]:
+        """Returns this replica's part of the gradients and of the losses.
 
         Args:
             x: inputs `[batch, ...]`; uint8 pixels are divided by 255.
@@ -140,10 +102,8 @@ class Step:
 
         Returns:
             One gradient per trainable variable, times the loss scale if there is one,
-            without that of the weights' penalties, which `update` adds. And scalars,
-            which added up over the replicas are loss/data, loss/regularization,
-            loss/total, regularization/NAME for each penalty and, where y are classes,
-            accuracy.
+            without that of the weights' penalties, which `update` adds. And the losses,
+            whose sum over the replicas is that of the batch.
         """
         if self.accumulate == 1:
             return self._compute_part(x, y, global_batch_size, 0)
@@ -153,17 +113,18 @@ class Step:
             # Of different sizes, so that each has to know the whole.
             (size,) = gradients.sum_over_replicas([num_rows])
         bounds = [num_rows * k // self.accumulate for k in range(self.accumulate + 1)]
-        found, report = self._compute_part(x[: bounds[1]], y[: bounds[1]], size, 0)
+        first = slice(bounds[1])
+        grads, reported = self._compute_part(x[first], y[first], size, 0)
         for k in range(1, self.accumulate):
             rows = slice(bounds[k], bounds[k + 1])
             more, part = self._compute_part(x[rows], y[rows], size, k)
-            found = list(map(_add, found, more))
-            report = {name: value + part[name] for name, value in report.items()}
-        return found, report
+            grads = list(map(_add, grads, more))
+            reported = tf.nest.map_structure(tf.add, reported, part)
+        return grads, reported
 
     def _compute_part(
         self, x: tf.Tensor, y: tf.Tensor, global_batch_size: Any, microbatch: int
-    ) -> tuple[list[tf.Tensor | None], Report]:
+    ) -> tuple[list[tf.Tensor | None], metrics.Losses]:
         with self._scope(microbatch), tf.GradientTape() as tape:
             outputs = self.model(self._cast(x), training=True)
             parts = losses.split_total(
@@ -172,8 +133,8 @@ class Step:
                 microbatches=self.accumulate,
             )
             total = self._scale(parts.fresh)
-        found = tape.gradient(total, self.model.trainable_variables)
-        return found, _report(y, outputs, parts)
+        grads = tape.gradient(total, self.model.trainable_variables)
+        return grads, metrics.measure(y, outputs, parts)
 
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
@@ -197,15 +158,14 @@ class Step:
             yield
 
     def _cast(self, x: tf.Tensor) -> tf.Tensor:
-        x = scale_pixels(x)
+        x = metrics.scale_pixels(x)
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
-    def update(self, summed: Sequence[tf.Tensor | None]) -> Report:
+    def update(self, summed: Sequence[tf.Tensor | None]) -> metrics.Update:
         """Adds the weights' penalties to the replicas' sum, clips it and applies it.
 
-        Returns:
-            gradient_norm, before clipping, and learning_rate of the update; in float16
-            loss_scale and skipped_updates too, and a norm of 0 where it overflowed.
+        Args:
+            summed: the gradients of all replicas, added up.
         """
         scale = self.loss_scale
         summed = list(map(_add, summed, self._differentiate_terms()))
@@ -213,16 +173,13 @@ class Step:
             summed, finite = scale.divide(summed)
         present = [gradient for gradient in summed if gradient is not None]
         norm = tf.linalg.global_norm(present)
-        report = {
-            "gradient_norm": norm,
-            "learning_rate": self.optimizer.learning_rate(),
-        }
+        reported = metrics.Update(norm, self.optimizer.learning_rate())
         if self.clip_norm is not None:
             summed, _ = tf.clip_by_global_norm(summed, self.clip_norm, norm)
         variables = self.model.trainable_variables
         if scale is None:
             self.optimizer.apply(summed, variables, summed=True)
-            return report
+            return reported
 
         def apply() -> tf.Tensor:
             self.optimizer.apply(summed, variables, summed=True)
@@ -232,18 +189,18 @@ class Step:
         tf.cond(finite, apply, lambda: tf.constant(False))
         scale.update(finite)
         skipped = tf.cast(scale.num_skipped.read_value(), tf.float32)
-        return report | {
-            "gradient_norm": tf.where(finite, norm, 0.0),
-            "loss_scale": scale.scale.read_value(),
-            "skipped_updates": skipped,
-        }
+        return reported._replace(
+            gradient_norm=tf.where(finite, norm, 0.0),
+            loss_scale=scale.scale.read_value(),
+            skipped_updates=skipped,
+        )
 
-    def evaluate(self, x: tf.Tensor, y: tf.Tensor) -> Report:
-        """Returns the report of `compute_gradients`, and changes nothing."""
+    def evaluate(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Losses:
+        """Returns the losses of `compute_gradients`, and changes nothing."""
         with self._scope():
             outputs = self.model(self._cast(x), training=False)
             parts = losses.split_total(self.data_loss(y, outputs))
-        return _report(y, outputs, parts)
+        return metrics.measure(y, outputs, parts)
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -259,22 +216,3 @@ def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
     if a is None or b is None:
         return b if a is None else a
     return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
-
-
-@scopes.do_not_convert
-def _report(y: tf.Tensor, outputs: tf.Tensor, parts: losses.Parts) -> Report:
-    penalties = parts.penalties
-    regularization = tf.add_n([tf.zeros_like(parts.data), *penalties.values()])
-    report = {f"regularization/{name}": part for name, part in penalties.items()}
-    report |= {
-        "loss/data": parts.data,
-        "loss/regularization": regularization,
-        "loss/total": parts.data + regularization,
-    }
-    hits = count_hits(y, outputs)
-    if hits is not None:
-        # In float64, so that 936 of 1,000 are 0.936.
-        num_examples = tf.cast(parts.num_examples, tf.float64)
-        hits = tf.cast(hits, tf.float64)
-        report["accuracy"] = tf.math.divide_no_nan(hits, num_examples)
-    return report

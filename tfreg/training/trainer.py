@@ -1,10 +1,10 @@
 """Epochs of a loop: checkpoints, events, the best weights, and when to stop.
 
-    training = Training(run.loop, dataset, settings, path, facts, tell=print)
-    training.restore()
-    training.run(is_interrupted, console.Progress(10, 125))
+    trainer = Trainer(loop, data.validation, directory, patience=3, log=print)
+    trainer.restore(directory)
+    trainer.run(10, console.Progress(10, 125))
 
-The trap: a run that goes on after a kill with another history than it had, so that it
+The trap: a run that resumes after a kill with another history than it had, so that it
 stops elsewhere or plots other means. What the host knows is in the checkpoint, too.
 """
 
@@ -12,19 +12,34 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tfreg import data
-from tfreg.runs import config
-from tfreg.training import checkpoints, events, loop
+from tfreg.training import checkpoints, events, loop, manifests, metrics
 
 
 class Interrupted(Exception):
     """The run was asked to stop, and has saved its state."""
+
+
+class Progress(Protocol):
+    """What a Trainer shows its progress to."""
+
+    def update(self, epoch: int, report: metrics.Report, speed: float | None) -> None:
+        """Takes the report of the epoch so far, and its steps per second."""
+
+    def end_epoch(
+        self,
+        epoch: int,
+        train: metrics.Report,
+        validation: metrics.Report,
+        speed: float | None,
+    ) -> None:
+        """Takes the reports of an epoch."""
 
 
 @dataclasses.dataclass
@@ -39,58 +54,73 @@ class History:
     num_worse: int = 0  # Epochs since the best one.
 
 
-class Best(tf.Module):
+class BestWeights(tf.Module):
     """A copy of a model's variables, those of the best validation loss so far."""
 
     def __init__(self, model: tf.Module) -> None:
         super().__init__()
         self.copies = [tf.Variable(v, trainable=False) for v in model.variables]
 
-    def take(self, model: tf.Module) -> None:
+    def copy_from(self, model: tf.Module) -> None:
         """Copies the model's weights."""
         for copy, variable in zip(self.copies, model.variables, strict=True):
             copy.assign(variable)
 
-    def give(self, model: tf.Module) -> None:
+    def copy_to(self, model: tf.Module) -> None:
         """Copies the weights back into the model."""
         for copy, variable in zip(self.copies, model.variables, strict=True):
             variable.assign(copy)
 
 
-class Training:
-    """A run from wherever it is to its end.
+class Trainer:
+    """Trains a loop for epochs, looks at the validation set after each, and saves.
 
     Args:
         trained: the loop.
-        dataset: whose validation set is looked at after each epoch.
-        settings: epochs, patience, and when a checkpoint is written.
-        path: of the run's directory; None: nothing is written.
-        facts: JSON values for the checkpoints' manifests.
-        tell: is given sentences for the user.
+        validation: what is evaluated after each epoch.
+        directory: of the run, which exists; None: nothing is written.
+        patience: epochs without a better validation loss to stop after, with the best
+            weights; None: never.
+        checkpoint_every: steps between checkpoints, or seconds with an s.
+        keep_checkpoints: how many intact ones stay.
+        metadata: JSON values for the checkpoints' manifests.
+        hparams: name -> str, int, float or bool, for TensorBoard.
+        histograms: whether TensorBoard gets those of the weights.
+        started: `time.perf_counter()` when the run began; None: now.
+        log: is given sentences for the user.
     """
 
     def __init__(
         self,
         trained: loop.Loop,
-        dataset: data.Dataset,
-        settings: config.Config,
-        path: pathlib.Path | None,
-        facts: dict[str, Any],
-        tell: Callable[[str], None],
+        validation: data.Split,
+        directory: pathlib.Path | None = None,
+        patience: int | None = None,
+        checkpoint_every: str = "30s",
+        keep_checkpoints: int = 2,
+        metadata: Mapping[str, Any] | None = None,
+        hparams: Mapping[str, str | float] | None = None,
+        histograms: bool = True,
+        started: float | None = None,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.loop = trained
-        self.dataset = dataset
-        self.settings = settings
-        self.path = path
-        self.facts = facts
-        self.tell = tell
+        self.validation = validation
+        self.directory = directory
+        self.patience = patience
+        self.checkpoint_every = checkpoint_every
+        self.keep_checkpoints = keep_checkpoints
+        self.metadata = dict(metadata or {})
+        self.hparams = dict(hparams or {})
+        self.histograms = histograms
+        self.log = log
         self.history = History()
-        self.best = Best(trained.step.model)
-        self.writer: events.Events | None = None
+        self.best = BestWeights(trained.step.model)
+        self._writer: events.Events | None = None
         self._has_compiled = False
         self._saved_step = -1
         self._saved_at = time.monotonic()
-        self.began = time.perf_counter()  # Moved back by what was spent before.
+        self._started = time.perf_counter() if started is None else started
 
     @property
     def num_steps(self) -> int:
@@ -98,36 +128,35 @@ class Training:
         return int(self.loop.step.optimizer.step.numpy())
 
     @property
-    def has_ended(self) -> bool:
-        """Whether all epochs are trained, or patience is at its end."""
-        patience = self.settings.patience
-        is_out = patience is not None and self.history.num_worse >= patience
-        return is_out or self.num_steps >= self._get_num_steps()
+    def seconds(self) -> float:
+        """What the run has taken so far, before it was interrupted as well."""
+        return time.perf_counter() - self._started
 
-    def _get_num_steps(self) -> int:
-        return self.settings.epochs * self.loop.steps_per_epoch
+    def has_ended(self, epochs: int) -> bool:
+        """Tells whether all epochs are trained, or patience is at its end."""
+        is_out = self.patience is not None and self.history.num_worse >= self.patience
+        return is_out or self.num_steps >= epochs * self.loop.steps_per_epoch
 
     def get_state(self) -> dict[str, tf.Module]:
         """Returns what a checkpoint must hold, by name."""
         return self.loop.get_state() | {"best": self.best}
 
     def restore(self, directory: pathlib.Path) -> dict[str, Any]:
-        """Goes back to the newest whole checkpoint; returns its other facts.
+        """Restores the newest intact checkpoint of a run; returns its metadata.
 
         Raises:
-            checkpoints.CheckpointError: there is none.
+            manifests.CheckpointError: there is none.
         """
-        path = directory / "checkpoints"
-        state = self.get_state()
-        self._saved_step, facts = checkpoints.restore(path, state, self.tell)
-        self.history = History(**facts.pop("history"))
-        self.began -= self.history.seconds
-        return facts
+        path, state = directory / manifests.FOLDER, self.get_state()
+        self._saved_step, metadata = checkpoints.restore(path, state, self.log)
+        self.history = History(**metadata.pop("history"))
+        self._started -= self.history.seconds
+        return metadata
 
-    def take_best(self) -> None:
-        """Goes back to the best weights where there is a patience."""
-        if self.settings.patience is not None:
-            self.best.give(self.loop.step.model)
+    def restore_best(self) -> None:
+        """Gives the model the best weights where there is a patience."""
+        if self.patience is not None:
+            self.best.copy_to(self.loop.step.model)
 
     def save(self) -> None:
         """Writes a checkpoint, but not of a step that has one.
@@ -136,19 +165,19 @@ class Training:
             OSError: it can't be written; earlier ones are as they were.
         """
         step = self.num_steps
-        if self.path is None or step == self._saved_step:
+        if self.directory is None or step == self._saved_step:
             return
         self._check_weights()
-        self.history.seconds = time.perf_counter() - self.began
-        if self.writer is not None:
-            self.writer.sync()
-        facts = self.facts | {"history": dataclasses.asdict(self.history)}
-        path, keep = self.path / "checkpoints", self.settings.keep_checkpoints
-        checkpoints.save(path, step, self.get_state(), facts, keep)
+        self.history.seconds = self.seconds
+        if self._writer is not None:
+            self._writer.sync()
+        metadata = self.metadata | {"history": dataclasses.asdict(self.history)}
+        path, keep = self.directory / manifests.FOLDER, self.keep_checkpoints
+        checkpoints.save(path, step, self.get_state(), metadata, keep)
         self._saved_step, self._saved_at = step, time.monotonic()
 
     def _save_if_due(self) -> None:
-        every = self.settings.checkpoint_every
+        every = self.checkpoint_every
         if every.endswith("s"):
             is_due = time.monotonic() - self._saved_at >= int(every[:-1])
         else:
@@ -156,23 +185,53 @@ class Training:
         if is_due:
             self.save()
 
-    def run(self, is_interrupted: Callable[[], bool], progress: Any) -> None:
-        """Trains to the end, and saves.
+    def run(
+        self,
+        epochs: int,
+        progress: Progress,
+        is_interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Trains to the end, and saves; the model then has its final weights.
 
         Args:
-            is_interrupted: asked before each call of the compiled graph.
-            progress: is told of each call and epoch, as a `console.Progress` is.
+            epochs: of the run, those trained before included.
+            progress: is shown each call of the compiled graph and each epoch.
+            is_interrupted: asked before each call.
 
         Raises:
             Interrupted: it said so; a checkpoint was written.
             loop.LossError: a loss isn't finite; what was written stays.
             OSError: a checkpoint can't be written; earlier ones stay.
         """
-        while not self.has_ended:
+        self.save()  # So that a run that is killed at any later moment can be resumed.
+        if self.directory is None:
+            self._run(epochs, progress, is_interrupted)
+            return
+        self._writer = events.Events(
+            self.directory, self.hparams, self.num_steps, self.log, self.histograms
+        )
+        is_finished = False
+        try:
+            self._run(epochs, progress, is_interrupted)
+            is_finished = True
+        except loop.LossError as error:
+            last = manifests.list_newest_first(self.directory / manifests.FOLDER)[0]
+            raise loop.LossError(
+                f"{error} (the last good checkpoint is {last})"
+            ) from error
+        finally:
+            self._writer.close(is_finished)
+            self._writer = None
+
+    def _run(
+        self, epochs: int, progress: Progress, is_interrupted: Callable[[], bool]
+    ) -> None:
+        while not self.has_ended(epochs):
             epoch = self.num_steps // self.loop.steps_per_epoch
-            self._train_epoch(epoch, progress, is_interrupted)
+            self._train_epoch(epoch, epochs, progress, is_interrupted)
         self._stop_if(is_interrupted)
         self.save()
+        self.restore_best()
 
     def _stop_if(self, is_interrupted: Callable[[], bool]) -> None:
         if is_interrupted():
@@ -182,57 +241,61 @@ class Training:
     def _train_epoch(
         self,
         epoch: int,
-        progress: Any,
+        epochs: int,
+        progress: Progress,
         is_interrupted: Callable[[], bool],
     ) -> None:
         """Trains the rest of an epoch and looks at the validation set."""
         steps = self.num_steps - epoch * self.loop.steps_per_epoch
-        reports = self.loop.iterate(epoch, steps, self.history.sums)
+        sums = self.history.sums
+        means = metrics.Means.from_scalars(sums) if sums else None
+        reports = self.loop.iterate(epoch, steps, means)
         self._stop_if(is_interrupted)
         for report in reports:
-            speed = (report["steps"] - steps) / self.loop.seconds
+            speed = (report.num_steps - steps) / self.loop.seconds
             progress.update(epoch, report, speed if self._has_compiled else None)
-            if report["steps"] == self.loop.steps_per_epoch:
+            if report.num_steps == self.loop.steps_per_epoch:
                 break  # To be saved with what the validation says.
-            self.history.sums = self.loop.sums
+            self.history.sums = self.loop.sums.get_scalars()
             self._save_if_due()
             self._stop_if(is_interrupted)
         self.history.sums = {}
-        if self._has_compiled or self.num_steps >= self._get_num_steps():
+        validation = self.loop.evaluate(self.validation)
+        self._update_early_stopping(validation)
+        is_only = not self.history.speeds and self.has_ended(epochs)
+        if self._has_compiled or is_only:
             self.history.speeds.append(speed)
-        validation = self.loop.evaluate(self.dataset.validation)
-        self._judge(validation)
         self._write(report, validation)
         shown = speed if self._has_compiled else None
         progress.end_epoch(epoch, report, validation, shown)
         self._has_compiled = True
         self._save_if_due()
 
-    def _judge(self, validation: loop.Report) -> None:
-        """Keeps the best weights."""
-        for name in ("loss/data", "loss/regularization"):
-            if not math.isfinite(validation[name]):
+    def _update_early_stopping(self, validation: metrics.Report) -> None:
+        """Keeps the best weights, and counts the epochs since."""
+        scalars = validation.get_scalars()
+        for tag in ("loss/data", "loss/regularization"):
+            if not math.isfinite(scalars[tag]):
                 raise loop.LossError(
-                    f"validation {name} must be finite, got {validation[name]} after "
+                    f"validation {tag} must be finite, got {scalars[tag]} after "
                     f"step {self.num_steps}: lower learning_rate or scale"
                 )
         best = self.history.best_loss
-        if best is None or validation["loss/data"] < best:
-            self.history.best_loss = validation["loss/data"]
+        if best is None or validation.loss < best:
+            self.history.best_loss = validation.loss
             self.history.best_step = self.num_steps
             self.history.num_worse = 0
-            self.best.take(self.loop.step.model)
+            self.best.copy_from(self.loop.step.model)
         else:
             self.history.num_worse += 1
 
-    def _write(self, train: loop.Report, validation: loop.Report) -> None:
-        if self.writer is None:
+    def _write(self, train: metrics.Report, validation: metrics.Report) -> None:
+        if self._writer is None:
             return
         step = self.num_steps
-        named = {k: v for k, v in train.items() if k != "steps"}
-        self.writer.write_scalars("train", step, named)
-        self.writer.write_scalars("validation", step, validation)
-        self.writer.write_histograms(step, self.loop.step.model.variables)
+        self._writer.write_scalars("train", step, train.get_scalars())
+        self._writer.write_scalars("validation", step, validation.get_scalars())
+        self._writer.write_histograms(step, self.loop.step.model.variables)
 
     def _check_weights(self) -> None:
         """Refuses what the update after the last look has spoilt."""

@@ -1,0 +1,206 @@
+"""Config -> data, model, penalties, optimizer, loop and trainer; writes nothing.
+
+    run = tfreg.runs.build(tfreg.runs.config.Config(reg="l2", scale=1e-4))
+    run.loop.train(0).total
+
+The trap: a run that is found impossible after its directory was made, and is left
+behind. Here everything is checked before the first file is written.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfreg import data, losses, models, optimizers, rules
+from tfreg.optimizers import schedules
+from tfreg.runs import config, results
+from tfreg.training import loop, step, strategies, trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a Config stands for, ready to train."""
+
+    settings: config.Config
+    dataset: data.Dataset
+    model: tf.Module
+    loop: loop.Loop
+
+
+def build(
+    settings: config.Config,
+    strategy: tf.distribute.Strategy | None = None,
+    dataset: data.Dataset | None = None,
+) -> Run:
+    """Returns data, model, penalties, optimizer and loop, and writes nothing.
+
+    Args:
+        settings: of the run.
+        strategy: what `settings` say, where it exists already.
+        dataset: likewise, with all its examples.
+
+    Raises:
+        ValueError: the model doesn't fit the data, or a rule matches nothing.
+        data.DataError: the data can't be read.
+    """
+    if strategy is None:
+        strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
+    dataset = dataset or data.load(settings.dataset, settings.data_dir)
+    dataset = take_examples(settings, dataset)
+    batch_size = min(settings.batch_size, len(dataset.train))
+    num_steps = -(-len(dataset.train) // batch_size) * settings.epochs
+    with strategy.scope():
+        model = make_model(settings, dataset)
+        rules.apply(settings.get_rules(), model)
+        train_step = step.Step(
+            model,
+            losses.sparse_softmax_cross_entropy if dataset.num_classes else _square,
+            _make_optimizer(settings, num_steps),
+            settings.clip_norm,
+            settings.seed,
+            settings.accumulate,
+            settings.precision,
+        )
+    built = loop.Loop(
+        train_step,
+        dataset.train,
+        batch_size,
+        settings.seed,
+        _get_steps_per_call(settings),
+        strategy=strategy,
+    )
+    return Run(settings, dataset, model, built)
+
+
+def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Dataset:
+    """Returns the data with the `train_examples` that the run draws by its seed.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    count, train = settings.train_examples, dataset.train
+    if count is None:
+        return dataset
+    if count > len(train):
+        raise ValueError(
+            f"train_examples must be at most the {len(train)} of {dataset.name}, "
+            f"got {count}: choose fewer"
+        )
+    # By the order of an epoch that no run comes to.
+    rows = np.sort(data.permute(len(train), settings.seed, 2**64 - 1)[:count])
+    part = data.Split(train.x[rows], train.y[rows])
+    return dataclasses.replace(dataset, train=part)
+
+
+def _get_steps_per_call(settings: config.Config) -> int:
+    """Returns few enough that a signal is heard in two seconds, by a guess."""
+    most = 500 if settings.model == "mlp" else 50
+    if settings.checkpoint_every.endswith("s"):
+        return most
+    every = int(settings.checkpoint_every)
+    return every // -(-every // most)
+
+
+def _square(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    return losses.mean_squared_error(y, tf.reshape(outputs, tf.shape(y)))
+
+
+def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
+    """Returns the model, without penalties; its variables come with the first call.
+
+    Raises: ValueError: it doesn't fit the data.
+    """
+    y, shape = dataset.train.y, dataset.train.x.shape[1:]
+    num_outputs = dataset.num_classes or int(np.prod(y.shape[1:]))
+    activation = None
+    if settings.activation != "linear":
+        activation = getattr(tf.nn, settings.activation)
+    if settings.model == "mlp":
+        widths = [*settings.hidden, num_outputs]
+        return models.MLP(widths, activation, settings.dropout, seed=settings.seed)
+    if len(shape) not in (2, 3) or min(shape[:2]) < 12:
+        raise ValueError(
+            "model cnn must have pictures of 12 x 12 pixels or more, got inputs of "
+            f"shape {shape}: use the mlp"
+        )
+    return models.CNN(num_outputs, activation, settings.dropout, seed=settings.seed)
+
+
+def _make_optimizer(settings: config.Config, num_steps: int) -> optimizers.Optimizer:
+    rate, warmup = settings.learning_rate, settings.warmup_steps
+    if warmup and warmup >= num_steps:
+        raise ValueError(
+            f"warmup_steps must be fewer than the run's {num_steps} steps, got "
+            f"{warmup}: choose fewer"
+        )
+    # With nothing to pass, the last piece alone: a constant after the warm-up.
+    schedule = schedules.piecewise([], [rate], warmup)
+    if settings.schedule == "cosine":
+        schedule = schedules.cosine(rate, num_steps, warmup)
+    elif settings.schedule == "piecewise":
+        # A tenth after a half and again after three quarters: He et al. 2016.
+        half = num_steps // 2
+        places = [half, max(half + 1, num_steps * 3 // 4)]
+        values = [rate, rate / 10, rate / 100]
+        schedule = schedules.piecewise(places, values, warmup)
+    return getattr(optimizers, settings.optimizer)(schedule)
+
+
+def make_trainer(
+    run: Run,
+    directory: pathlib.Path | None = None,
+    started: float | None = None,
+    histograms: bool = True,
+    log: Callable[[str], None] = lambda text: None,
+) -> trainer.Trainer:
+    """Returns the trainer of a run.
+
+    Args:
+        run: of `build`.
+        directory, started, histograms, log: as for `trainer.Trainer`.
+    """
+    settings = run.settings
+    return trainer.Trainer(
+        run.loop,
+        run.dataset.validation,
+        directory,
+        patience=settings.patience,
+        checkpoint_every=settings.checkpoint_every,
+        keep_checkpoints=settings.keep_checkpoints,
+        metadata=get_metadata(settings, run.loop.strategy),
+        hparams=get_hparams(settings),
+        histograms=histograms,
+        started=started,
+        log=log,
+    )
+
+
+def get_metadata(
+    settings: config.Config, strategy: tf.distribute.Strategy
+) -> dict[str, Any]:
+    """Returns what a checkpoint's manifest says of how its numbers came about."""
+    return {
+        "config": settings.get_hash(),
+        "tensorflow": tf.__version__,
+        "device": results.describe_device(),
+        "replicas": strategy.num_replicas_in_sync,
+    }
+
+
+def get_hparams(settings: config.Config) -> dict[str, str | int | float]:
+    """Returns what TensorBoard's HParams page compares, with the same keys always."""
+    hparams: dict[str, str | int | float] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.metadata["group"] == "output" or field.name == "data_dir":
+            continue
+        if isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        hparams[field.name] = "none" if value is None else value
+    scales = [max(rule.scales) for rule in settings.get_rules()]
+    hparams["scale"] = max(scales, default=0.0)
+    return hparams

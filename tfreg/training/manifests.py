@@ -1,0 +1,116 @@
+"""Checkpoints on the disk: which there are, and whether they are intact.
+
+    path = manifests.list_newest_first("runs/a/checkpoints")[0]
+    step, metadata = manifests.verify(path)
+
+The trap: a checkpoint that lost a byte and is read all the same. Here each has a
+manifest with the sha256 of its files. Nothing in this module needs TensorFlow.
+"""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+import re
+import shutil
+from typing import Any
+
+FOLDER = "checkpoints"  # Of a run's directory.
+# old-: what had the name, while a step is saved once more; it sorts before the new one.
+_NAME = re.compile(r"(?:old-)?step-\d{10}")
+_ASIDE = ".aside"
+_MANIFEST = "manifest.json"
+_MANIFEST_BYTES = 2**20  # More is no manifest, and isn't read.
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that isn't there or doesn't fit; scripts end with exit status 4."""
+
+
+def get_aside(directory: pathlib.Path) -> pathlib.Path:
+    """Returns where a checkpoint is written before it gets its name."""
+    return directory / _ASIDE
+
+
+def remove_leftovers(directory: pathlib.Path) -> None:
+    """Removes the half of a checkpoint that a killed run left."""
+    shutil.rmtree(get_aside(directory), ignore_errors=True)
+
+
+def list_newest_first(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the directories that have a checkpoint's name, intact or not."""
+    entries = directory.iterdir() if directory.is_dir() else []
+    paths = [entry for entry in entries if _NAME.fullmatch(entry.name)]
+    return sorted(paths, key=lambda path: (path.name[-10:], path.name), reverse=True)
+
+
+def prune(directory: pathlib.Path, keep: int) -> None:
+    """Removes what is older than `keep` checkpoints that are intact."""
+    num_intact = 0
+    for path in list_newest_first(directory):
+        if num_intact >= keep:
+            shutil.rmtree(path)
+            continue
+        with contextlib.suppress(CheckpointError):
+            verify(path)
+            num_intact += 1
+
+
+def write(path: pathlib.Path, step: int, metadata: dict[str, Any]) -> None:
+    """Writes the manifest of the files in a directory.
+
+    Args:
+        path: of the directory.
+        step: number of updates that the state has seen.
+        metadata: JSON values.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    hashes = {file.name: _hash(file) for file in sorted(path.iterdir())}
+    # "facts": the key of the metadata in the checkpoints that there are.
+    manifest = {"step": step, "facts": metadata, "files": hashes}
+    text = json.dumps(manifest, sort_keys=True)
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    (path / _MANIFEST).write_text(f"{text}\n{seal}\n", encoding="utf-8")
+
+
+def verify(path: pathlib.Path) -> tuple[int, dict[str, Any]]:
+    """Returns step and metadata of a checkpoint whose files are as its manifest says.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or not of the checkpoint.
+    """
+    name = path / _MANIFEST
+    try:
+        with open(name, "rb") as file:
+            text, _, seal = file.read(_MANIFEST_BYTES).decode().partition("\n")
+        if hashlib.sha256(text.encode()).hexdigest() != seal.strip():
+            raise ValueError("another sha256")
+        manifest = json.loads(text)
+        hashes, step, metadata = (manifest[key] for key in ("files", "step", "facts"))
+        if step != int(path.name[-10:]):
+            raise ValueError(f"it is of step {step}")
+        for entry in path.iterdir():
+            name = entry
+            wanted = None if entry.name == _MANIFEST else hashes.pop(entry.name)
+            if entry.is_symlink() or wanted not in (None, _hash(entry)):
+                raise ValueError("another sha256")
+        if hashes:
+            name = path / min(hashes)
+            raise ValueError("missing")
+    except (OSError, ValueError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"a checkpoint's files must be as they were written, got {str(name)!r} "
+            f"({reason}): use another checkpoint"
+        ) from None
+    return step, metadata
+
+
+def _hash(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
