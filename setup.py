@@ -44,6 +44,7 @@ setuptools.setup(
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=["tfreg", "tfreg.*"]),
     package_data={"tfreg": ["py.typed"]},
+    entry_points={"console_scripts": ["tfreg = tfreg.cli.commands:main"]},
     zip_safe=False,
     install_requires=[
         TENSORFLOW.format(extra=""),

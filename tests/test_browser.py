@@ -51,7 +51,7 @@ def logdir(tmp_path_factory):
         epochs=1,
     )
     made = plans.make_paths(base, ["l2"], [("kernel",)], (0.00125, 0.25))
-    runner.train(runner.Plan(made, 1), folder / "sweep-a")
+    runner.train(plans.Plan(made, 1), folder / "sweep-a")
     return folder / "sweep-a"
 
 

@@ -1,6 +1,7 @@
 """Config: JSON and back, values that are refused, the names of runs."""
 
 import dataclasses
+import inspect
 import json
 import re
 
@@ -8,9 +9,10 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfreg import data, optimizers, rules
-from tfreg.optimizers import schedules
+from tfreg import data, rules
+from tfreg.optimizers import kernels, schedules
 from tfreg.runs import config
 from tfreg.runs.config import Config
 from tfreg.training import precision, strategies
@@ -27,7 +29,7 @@ START = st.sampled_from("aZ09")
 PENALTIES = st.one_of(
     st.fixed_dictionaries(
         {
-            "reg": st.sampled_from(["none", *rules.FACTORIES]),
+            "reg": st.sampled_from(["none", *rules.REGULARIZERS]),
             "scale": st.none() | FINITE,
             "reg_on": st.lists(
                 st.sampled_from(rules.TARGETS), min_size=1, unique=True
@@ -50,24 +52,24 @@ PENALTIES = st.one_of(
     ),
 )
 FIELDS = {
-    "dataset": st.sampled_from(data.NAMES),
+    "dataset": st.sampled_from(config.DATASETS),
     "data_dir": st.none() | TEXT,
     "train_examples": st.none() | st.integers(1, 100),
     "model": st.sampled_from(config.MODELS),
     "hidden": st.lists(COUNT, max_size=4).map(tuple),
     "activation": st.sampled_from(config.ACTIVATIONS),
     "dropout": st.floats(0, 1, exclude_max=True),
-    "optimizer": st.sampled_from(optimizers.NAMES),
+    "optimizer": st.sampled_from(config.OPTIMIZERS),
     "learning_rate": POSITIVE,
-    "schedule": st.sampled_from(schedules.NAMES),
+    "schedule": st.sampled_from(config.SCHEDULES),
     "warmup_steps": st.integers(0, 2**40),
     "clip_norm": st.none() | POSITIVE,
     "batch_size": COUNT,
     "accumulate": COUNT,
-    "precision": st.sampled_from(list(precision.DTYPES)),
+    "precision": st.sampled_from(config.PRECISIONS),
     "epochs": COUNT,
     "seed": st.integers(0, 2**31 - 1),
-    "strategy": st.sampled_from(strategies.NAMES),
+    "strategy": st.sampled_from(config.STRATEGIES),
     "logical_devices": st.integers(0, 64),
     "patience": st.none() | COUNT,
     "checkpoint_every": st.sampled_from(["1", "700", "30s"]),
@@ -280,6 +282,29 @@ REFUSED = [
     ({"seed": -1}, "seed must be an int from 0 to 2147483647, got -1: "),
     ({"seed": 2**31}, "seed must be an int from 0 to 2147483647, got 2147483648: "),
 ]
+
+
+def list_functions(module, kind):
+    """Returns the public functions of a module that return a kind of value."""
+    return {
+        name
+        for name, value in inspect.getmembers(module, inspect.isfunction)
+        if value.__module__ == module.__name__
+        and inspect.signature(value).return_annotation is kind
+    }
+
+
+def test_choices_are_what_the_library_has():
+    assert config.DATASETS == data.NAMES
+    assert tuple(precision.DTYPES) == config.PRECISIONS
+    assert config.STRATEGIES == strategies.NAMES
+    optimizers = list_functions(kernels, kernels.Optimizer)
+    assert sorted(config.OPTIMIZERS) == sorted(optimizers)
+    assert sorted(config.SCHEDULES) == sorted(
+        list_functions(schedules, schedules.Schedule)
+    )
+    for name in set(config.ACTIVATIONS) - {"linear"}:
+        assert callable(getattr(tf.nn, name))
 
 
 @pytest.mark.parametrize("values, sentence", REFUSED, ids=[str(v) for v, _ in REFUSED])

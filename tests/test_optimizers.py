@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfreg import optimizers
 from tfreg.collections import scopes
 from tfreg.optimizers import schedules
+from tfreg.runs import config
 
 v1 = tf.compat.v1
 RATE = 0.05
@@ -674,7 +675,7 @@ def test_keras_schedule_is_a_schedule():
     assert w.numpy() == [1.0 - 0.5 - 0.25]
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", config.OPTIMIZERS)
 def test_every_name_is_a_factory_of_a_learning_rate(name):
     optimizer = getattr(optimizers, name)(0.25)
     assert isinstance(optimizer, optimizers.Optimizer)
@@ -682,13 +683,13 @@ def test_every_name_is_a_factory_of_a_learning_rate(name):
     assert (rate.numpy(), rate.dtype, rate.shape) == (0.25, tf.float32, [])
 
 
-@pytest.mark.parametrize("name", schedules.NAMES)
+@pytest.mark.parametrize("name", config.SCHEDULES)
 def test_every_schedule_has_a_factory(name):
     arguments = {"constant": [0.5], "cosine": [0.5, 9], "piecewise": [[3], [0.5, 0.1]]}
     assert getattr(schedules, name)(*arguments[name])(int64(0)).numpy() == 0.5
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", config.OPTIMIZERS)
 @pytest.mark.parametrize(
     "rate",
     [

@@ -1,21 +1,16 @@
-"""What scripts/port.py makes of TF1's names, under every way of importing them."""
+"""What tfreg.porting makes of TF1's names, under every way of importing them."""
 
 import ast
-import importlib
-import pathlib
 import textwrap
 
 import pytest
 
-SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
+from tfreg.porting import rewriting
 
 
 @pytest.fixture(scope="module")
 def rewrite():
     """Returns a function: source -> new source, lines left, as text."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        rewriting = importlib.import_module("porting.rewriting")
 
     def run(source):
         result = rewriting.rewrite(textwrap.dedent(source).encode())

@@ -1,7 +1,6 @@
 """Whatever a Python file holds: its port parses, and what isn't TF1 stays as it is."""
 
 import ast
-import importlib
 import pathlib
 import sysconfig
 
@@ -10,7 +9,8 @@ import hypothesmith
 import pytest
 from hypothesis import strategies as st
 
-SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
+from tfreg.porting import rewriting
+
 STDLIB = sorted(
     path
     for path in pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py")
@@ -100,14 +100,6 @@ statements = st.recursive(
 )
 
 
-@pytest.fixture(scope="module")
-def rewriting():
-    """Returns scripts/porting/rewriting.py as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield importlib.import_module("porting.rewriting")
-
-
 def is_python(source):
     try:
         compile(source, "x", "exec", ast.PyCF_ONLY_AST)
@@ -120,7 +112,7 @@ def is_python(source):
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 @hypothesis.settings(max_examples=100)
 @hypothesis.given(st.sampled_from(IMPORTS), statements)
-def test_a_port_of_tf1_parses_and_is_complete(rewriting, imports, body):
+def test_a_port_of_tf1_parses_and_is_complete(imports, body):
     source = f"{imports}\n{body}\n"
     hypothesis.assume(is_python(source))
     result = rewriting.rewrite(source.encode())
@@ -135,20 +127,20 @@ def test_a_port_of_tf1_parses_and_is_complete(rewriting, imports, body):
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 @hypothesis.settings(max_examples=40)
 @hypothesis.given(hypothesmith.from_grammar())
-def test_a_port_of_anything_parses_and_stays_as_it_is(rewriting, source):
+def test_a_port_of_anything_parses_and_stays_as_it_is(source):
     hypothesis.assume(is_python(source + TAIL))
-    check_untouched(rewriting, source)
+    check_untouched(source)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 @hypothesis.settings(max_examples=10)
 @hypothesis.given(st.sampled_from(STDLIB))
-def test_pythons_own_library_stays_as_it_is(rewriting, path):
-    check_untouched(rewriting, path.read_text(encoding="utf-8"))
+def test_pythons_own_library_stays_as_it_is(path):
+    check_untouched(path.read_text(encoding="utf-8"))
 
 
-def check_untouched(rewriting, source):
+def check_untouched(source):
     result = rewriting.rewrite((source + TAIL).encode())
     assert result.source.decode() == source + PORTED_TAIL
     assert not result.left

@@ -4,13 +4,12 @@ A line that ends in `# left` has to be told, and no other.
 """
 
 import ast
-import importlib
-import pathlib
 import textwrap
 
 import pytest
 
-SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
+from tfreg.porting import rewriting
+
 HEAD = "import tensorflow as tf\nimport tensorflow.contrib.slim as slim\n"
 
 IDIOMS = {
@@ -118,16 +117,8 @@ IDIOMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def rewriting():
-    """Returns scripts/porting/rewriting.py as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield importlib.import_module("porting.rewriting")
-
-
 @pytest.mark.parametrize("idiom", IDIOMS)
-def test_an_idiom_is_told_by_its_line_and_stays(rewriting, idiom):
+def test_an_idiom_is_told_by_its_line_and_stays(idiom):
     source = HEAD + textwrap.dedent(IDIOMS[idiom])
     result = rewriting.rewrite(source.encode())
     lines = source.splitlines()
@@ -145,7 +136,7 @@ def test_an_idiom_is_told_by_its_line_and_stays(rewriting, idiom):
 
 
 @pytest.mark.parametrize("idiom", IDIOMS)
-def test_a_second_run_changes_nothing_and_tells_the_same(rewriting, idiom):
+def test_a_second_run_changes_nothing_and_tells_the_same(idiom):
     source = HEAD + textwrap.dedent(IDIOMS[idiom])
     first = rewriting.rewrite(source.encode())
     second = rewriting.rewrite(first.source)

@@ -1,8 +1,8 @@
-"""scripts/port.py: what it writes where, what it tells, and its exit status."""
+"""The port by command: what it writes where, what it tells, and its exit status."""
 
-import importlib
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +10,8 @@ import textwrap
 import time
 
 import pytest
+
+from tfreg.cli import commands
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 OLD = "import tensorflow as tf\nx = tf.contrib.layers.flatten(x)\n"
@@ -19,21 +21,13 @@ NEW = (
 MODERN = "import os\n"
 
 
-@pytest.fixture(scope="module")
-def port():
-    """Returns scripts/port.py as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield importlib.import_module("port")
-
-
 @pytest.fixture
-def call(port, capfdbinary, tmp_path, monkeypatch):
+def call(capfdbinary, tmp_path, monkeypatch):
     """Returns a function: arguments -> status, stdout, stderr; in a fresh folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        status = port.run(["port.py", *map(str, arguments)])
+        status = commands.run("port", ["tfreg port", *map(str, arguments)])
         out, err = capfdbinary.readouterr()
         return status, out.decode(), err.decode()
 
@@ -84,10 +78,10 @@ def test_diff_shows_what_changes(call):
         lambda text: f"# coding: latin-1\n# \xe9\x0c\x85\n{text}",
     ],
 )
-def test_the_diff_is_a_patch(change, port, capfdbinary, tmp_path, monkeypatch):
+def test_the_diff_is_a_patch(change, capfdbinary, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(a=change(OLD).encode("latin-1"))
-    assert port.run(["port.py", "a.py", "--diff"]) == 0
+    assert commands.main(["tfreg", "port", "a.py", "--diff"]) == 0
     out, _ = capfdbinary.readouterr()
     subprocess.run(["git", "apply", "--whitespace=nowarn"], input=out, check=True)
     assert pathlib.Path("a.py").read_bytes() == change(NEW).encode("latin-1")
@@ -264,9 +258,14 @@ def start(*arguments, **options):
     )
 
 
-def test_porting_imports_no_tensorflow(tmp_path):
-    code = "import sys; import port; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS).returncode == 0
+def test_without_libcst_it_says_what_to_install(call, monkeypatch):
+    write(a=OLD)
+    for name in [n for n in sys.modules if n.startswith("tfreg.porting")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "libcst", None)
+    status, out, err = call("a.py")
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert re.search(r"libcst must be installed.*pip install 'tfreg\[port\]'", err)
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
-"""scripts/port.py knows TF1's signatures as they are, and targets that tfreg has."""
+"""tfreg.porting knows TF1's signatures as they are, and targets that tfreg has."""
 
 import functools
-import importlib
 import inspect
-import pathlib
 import re
 
 import pytest
@@ -13,15 +11,10 @@ from tensorflow.python.keras.legacy_tf_layers import convolutional, core, poolin
 
 import tfreg
 from tfreg import tf1
+from tfreg.porting import names, renamed
 
-SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 # tf.layers itself, which tf.compat.v1 hides where Keras is 3.
 LAYERS = (core, convolutional, pooling)
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(str(SCRIPTS))
-    names = importlib.import_module("porting.names")
-    renamed = importlib.import_module("porting.renamed")
 
 ENTRIES = {**names.TABLE, **names.CREATE_TRAIN_OP}
 

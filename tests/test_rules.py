@@ -599,23 +599,37 @@ def test_activities_of_a_plain_module_are_refused():
         apply("l2(0.1)@activity", Linear())
 
 
-def test_a_keras_model_is_refused_with_what_to_write():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    with pytest.raises(TypeError) as info:
-        apply("l2(0.1)@kernel", model)
-    assert str(info.value) == (
-        "module must be a tf.Module, got a Sequential: for a Keras model call "
-        "tfreg.apply_regularization(regularizer, [layer.kernel])"
-    )
+def make_keras():
+    block = keras.Sequential([keras.layers.Dense(4, name="inner")], name="block")
+    layers = [keras.Input((2,)), keras.layers.Dense(3, name="dense"), block]
+    return keras.Sequential(layers)
 
 
-@pytest.mark.parametrize("bad", ["l2(0.1)@kernel", rules.Rule("l2", (0.1,), "kernel")])
-def test_rules_that_are_no_sequence_are_refused(bad):
-    with pytest.raises(TypeError) as info:
-        rules.apply(bad, models.MLP([3]))
-    assert str(info.value) == (
-        f"rules must be several Rules, got {bad!r}: write rules.parse(text), or [rule]"
-    )
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_keras_model_is_penalized_as_keras_does(frozen):
+    model, other = make_keras(), make_keras()
+    other.set_weights(model.get_weights())
+    rules.apply("l2(0.2)@kernel;l1(0.3)@bias:.*inner", model)
+    # Keras's L2 has no half.
+    dense, inner = other.layers[0], other.layers[1].layers[0]
+    dense.kernel.regularizer = inner.kernel.regularizer = keras.regularizers.L2(0.1)
+    inner.bias.regularizer = keras.regularizers.L1(0.3)
+    for m in (model, other):
+        m.layers[1].layers[0].bias.assign([1.0, -2.0, 0.0, 4.0])
+    if frozen:
+        other.layers[0].trainable = model.layers[0].trainable = False
+    total = tfreg.losses.total_loss(tf.zeros([1]), model)
+    np.testing.assert_allclose(total, sum(other.losses), rtol=1e-6)  # float32 sums
+
+
+def test_a_pattern_that_matches_no_keras_layer_lists_their_paths():
+    with pytest.raises(ValueError, match="dense, block/inner|dense, sequential.*inner"):
+        rules.apply("l2(0.1)@kernel:nothing", make_keras())
+
+
+def test_a_single_rule_is_refused():
+    with pytest.raises(TypeError, match=r"rules must be several .*write \[rule\]"):
+        rules.apply(rules.Rule("l2", (0.1,), "kernel"), models.MLP([3]))
 
 
 def test_no_rules_do_nothing():

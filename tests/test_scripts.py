@@ -9,8 +9,10 @@ import os
 import pathlib
 import pty
 import re
+import runpy
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,9 @@ import time
 import numpy as np
 import pytest
 
+import tfreg
 from tfreg import runs
+from tfreg.cli import commands, process
 from tfreg.runs import config, directories
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
@@ -33,24 +37,14 @@ STEMS = {
 STARTS = 60  # Seconds within which TensorFlow is imported, on a busy machine too.
 
 
-@pytest.fixture(scope="module")
-def scripts():
-    """Returns commandline, train and evaluate as modules."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        names = ("commandline", "train", "evaluate")
-        yield {name: importlib.import_module(name) for name in names}
-
-
 @pytest.fixture
-def call(scripts, capsys, tmp_path, monkeypatch):
-    """Returns a function: script, arguments -> status, stdout, stderr, files made."""
+def call(capsys, tmp_path, monkeypatch):
+    """Returns a function: command, arguments -> status, stdout, stderr, files made."""
     monkeypatch.chdir(tmp_path)
 
     def run(name, *arguments):
         before = list_files(tmp_path)
-        argv = [name, *map(str, arguments)]
-        status = scripts["commandline"].run(lambda: scripts[name].main(argv))
+        status = commands.main(["tfreg", name, *map(str, arguments)])
         shown = capsys.readouterr()
         return status, shown.out, shown.err, list_files(tmp_path) - before
 
@@ -134,6 +128,7 @@ REFUSED = [
     ("--hidden=0", 2, r"hidden must be widths >= 1, got \(0,\)"),
     ("--hidden=a,b", 2, r"each of hidden must be a whole number, got 'a'"),
     ("--hidden=8,,8", 2, r"each of hidden must be a whole number, got ''"),
+    ("--hidden=8 --model=cnn", 2, r"hidden must stand with --model=mlp, got \['8'\]"),
     ("--hidden=", 2, r"hidden must have a value, got ''"),
     ("--logdir=", 2, r"logdir must have a value, got ''"),
     ("--run_name=../../x", 2, r"run_name must be .*letters.*, got '\.\./\.\./x'"),
@@ -164,7 +159,7 @@ REFUSED = [
     ),
     ("--logdir=words", 4, r"logdir must be a directory, got the file 'words'"),
     ("--logdir=words/in", 6, r"'words/in/.*got Not a directory"),
-    ("--logdir=/proc/in", 6, r"'/proc/in' must be .*, got No such file"),
+    ("--logdir=/proc/in", 6, r"'/proc/in/.*' must be .*, got No such file"),
 ]
 REFUSED_EVALUATIONS = [
     ("", 2, r"run must be given: write --run=runs/NAME"),
@@ -205,12 +200,21 @@ def test_bad_input_is_one_sentence_a_status_and_no_file(
     assert (got, made) == (status, set())
 
 
-def test_a_bug_keeps_its_traceback(scripts):
+def test_a_bug_keeps_its_traceback():
     def fail():
         raise TypeError("a bug")
 
     with pytest.raises(TypeError, match="a bug"):
-        scripts["commandline"].run(fail)
+        process.run(fail)
+
+
+def test_every_error_with_a_status_is_there():
+    # They are looked up by name, since what isn't imported hasn't been raised.
+    for name in process.STATUSES:
+        module, _, kind = name.rpartition(".")
+        found = getattr(importlib.import_module(module), kind)
+        assert issubclass(found, Exception)
+        assert f"{found.__module__}.{found.__name__}" == name
 
 
 @pytest.mark.parametrize("flag", ["-h", "-help", "--help", "--helpfull", "--helpshort"])
@@ -218,7 +222,7 @@ def test_a_bug_keeps_its_traceback(scripts):
 def test_help_shows_our_flags_in_groups_and_an_example(call, name, flag):
     status, out, err, made = call(name, flag)
     assert (status, err, made) == (0, "", set())
-    assert f"python scripts/{name}.py --r" in out
+    assert f"tfreg {name} --r" in out
     assert "\nthis command\n  --" in out
     assert max(map(len, out.splitlines())) <= 80
     if name == "train":
@@ -372,18 +376,88 @@ def test_mnist_without_a_network_is_one_sentence(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+# In one process: each line of a case is a command, after which nothing may be imported.
+AT_ONCE = """
+import json, sys
+import tfreg
+print("import tfreg", 0, sorted({"tensorflow", "numpy"} & set(sys.modules)))
+from tfreg.cli import commands
+for argv in json.loads(sys.argv[1]):
+    sys.stdout.flush()
+    status = commands.main(["tfreg", *argv])
+    loaded = sorted({"tensorflow", "numpy"} & set(sys.modules))
+    print(*argv, status, loaded, file=sys.stderr)
+"""
+ANSWERS = [
+    ("", 2, r"a command must be one of train, .*, port, got none: see tfreg --help"),
+    ("nosuch", 2, r"a command must be one of .*, got 'nosuch'"),
+    ("--version", 0, ""),
+    ("--help", 0, ""),
+    ("train --help", 0, ""),
+    ("train --epoch=3", 2, r"Unknown command line flag 'epoch'"),
+    ("train --epochs=many", 2, r"epochs must be a whole number, got 'many'"),
+    ("train --dataset=nosuch", 2, r"dataset must be one of mnist5k"),
+    ("train --reg=l2(x)@kernel", 2, r"a scale must be a finite float >= 0, got 'x'"),
+    ("train --reg=l2(-1)@kernel", 2, r"scale must be a finite float >= 0, got -1\.0"),
+    ("train --reg=l2(1)@weights", 2, r"a target must be one of kernel, bias"),
+    ("train --model=cnn --hidden=8", 2, r"hidden must stand with --model=mlp"),
+    ("train --resume --run=missing", 4, r"got 'missing/config.json'"),
+    ("train --run_name=run", 4, r"must be new, got 'runs/run'"),
+    ("train --run_name=run --resume --seed=1", 4, r"seed 0, not 1"),
+    ("evaluate --help", 0, ""),
+    ("evaluate --run=missing", 4, r"got 'missing/config.json'"),
+    ("sweep --help", 0, ""),
+    ("sweep --reg=l2 --scales=0", 2, r"scales must be one or more"),
+    ("sweep --reg=l2 --name=taken", 4, r"must be new or a sweep's"),
+    ("port --help", 0, ""),
+    ("port --nosuch", 2, r"Unknown command line flag 'nosuch'"),
+    ("port old.py", 0, ""),
+]
+
+
+def test_what_needs_no_tensorflow_imports_none(surroundings, tmp_path):
+    (tmp_path / "old.py").write_text("import tensorflow.contrib.slim as slim\n")
+    (tmp_path / "runs" / "sweep-taken" / "a").mkdir(parents=True)
+    cases = json.dumps([arguments.split() for arguments, _, _ in ANSWERS])
+    done = run_process([sys.executable, "-c", AT_ONCE, cases], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("import tfreg 0 []\n")
+    assert f"tfreg {tfreg.__version__}\n" in done.stdout
+    told = iter(done.stderr.splitlines())
+    for arguments, status, sentence in ANSWERS:
+        if sentence:
+            assert re.match(f"error: .*{sentence}", next(told))
+        if arguments == "port old.py":
+            assert next(told).startswith("files: 1 read")
+        assert next(told) == f"{arguments} {status} []".strip()
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_every_way_to_a_command_shows_the_same_help(call, monkeypatch, capsys, name):
+    _, out, _, _ = call(name, "--help")
+    for path, argv in (
+        (SCRIPTS / f"{name}.py", [f"{name}.py", "--help"]),
+        (SCRIPTS.parent / "tfreg" / "__main__.py", ["tfreg", name, "--help"]),
+    ):
+        monkeypatch.setattr(sys, "path", [*sys.path])  # A script adds to it.
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path), run_name="__main__")
+        assert (end.value.code, capsys.readouterr().out) == (0, out)
+
+
 @pytest.mark.slow
-def test_importing_tfreg_imports_tensorflow_and_nothing_more(tmp_path):
-    # What TensorFlow brings along by itself, Keras among it, isn't ours to spare.
-    lines = (
-        "import sys, tensorflow",
-        "before = set(sys.modules)",
-        "import tfreg",
-        "names = {name.partition('.')[0] for name in set(sys.modules) - before}",
-        "print(names & {'keras', 'rich', 'tensorboard', 'matplotlib', 'mlxtend'})",
-    )
-    done = run_process([sys.executable, "-c", "\n".join(lines)], tmp_path)
-    assert done.stdout == "set()\n"
+def test_a_script_runs_the_tfreg_beside_it_where_none_is_installed(tmp_path):
+    # -S leaves site-packages out, where absl is, and tfreg may be.
+    shutil.copytree(SCRIPTS, tmp_path / "scripts")
+    beside = tmp_path / "tfreg" / "cli"
+    beside.mkdir(parents=True)
+    (beside.parent / "__init__.py").touch()
+    (beside / "__init__.py").touch()
+    (beside / "commands.py").write_text("def run(name, argv):\n    return 7\n")
+    for name in commands.COMMANDS:
+        command = [sys.executable, "-S", tmp_path / "scripts" / f"{name}.py"]
+        assert run_process(command, tmp_path).returncode == 7
 
 
 def start(command, folder, **options):
@@ -394,17 +468,22 @@ def start(command, folder, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["train", "evaluate"])
-def test_a_signal_while_tensorflow_is_imported_ends_at_once(tmp_path, name, number):
-    process = start(get_command(name), tmp_path, stderr=subprocess.PIPE)
+@pytest.mark.parametrize(
+    ("name", "argument"), [("train", "--reg=l2"), ("evaluate", "--run=run")]
+)
+def test_a_signal_while_tensorflow_is_imported_ends_at_once(
+    tmp_path, name, argument, number
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(config.Config().to_json())
+    process = start(get_command(name, argument), tmp_path, stderr=subprocess.PIPE)
     maps = pathlib.Path(f"/proc/{process.pid}/maps")
     wait_until(lambda: "libtensorflow" in maps.read_text())
     process.send_signal(number)
     _, err = process.communicate(timeout=STARTS)
     assert process.returncode == 128 + number
-    name = number.name
-    assert err == f"error: ended at once by {name}: nothing more is saved\n"
-    assert list(tmp_path.iterdir()) == []
+    assert err == f"error: ended at once by {number.name}: nothing more is saved\n"
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]
 
 
 def wait_until(is_so):
@@ -460,9 +539,8 @@ def test_closed_and_full_outputs_have_the_status_of_what_was_done(
 # Stands for the compiler, which no Python handler interrupts: os.read retries.
 STUBBORN = """
 import os, sys, time
-sys.path.insert(0, {scripts!r})
-import commandline, {name}
 from tfreg import runs
+from tfreg.cli import commands
 
 def work(*arguments):
     os.makedirs("runs/a", exist_ok=True)
@@ -472,18 +550,20 @@ def work(*arguments):
     os.read(os.pipe()[0], 1)
 
 runs.{name} = work
-argv = ["x", {argument!r}]
-sys.exit(commandline.run(lambda: {name}.main(argv)))
+sys.exit(commands.main(["tfreg", {name!r}, {argument!r}]))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "argument", "times"),
-    [("train", "--run_name=a", 2), ("evaluate", "--run=runs/a", 1)],
+    [("train", "--run_name=a", 2), ("evaluate", "--run=runs/run", 1)],
 )
 def test_nothing_holds_off_the_last_signal(tmp_path, name, argument, times):
-    code = STUBBORN.format(scripts=str(SCRIPTS), name=name, argument=argument)
+    directory = tmp_path / "runs" / "run"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(config.Config().to_json())
+    code = STUBBORN.format(name=name, argument=argument)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = start([sys.executable, "-c", code], tmp_path, **pipes)
     assert process.stdout.readline() == "ready\n"

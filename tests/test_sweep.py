@@ -14,11 +14,11 @@ import tensorflow as tf
 from scipy import stats
 
 from tfreg import data, runs
+from tfreg.cli import commands
 from tfreg.runs import config, directories
 from tfreg.sweeps import plans, report, runner
 from tfreg.training import files, manifests, trainer
 
-SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 SCALES = (1e-3, 1e-2, 0.1)
 
 
@@ -49,7 +49,7 @@ def settings(tmp_path_factory):
 
 def make_plan(settings, num_seeds=3):
     made = plans.make_paths(settings, ["l2"], [("kernel",)], SCALES)
-    return runner.Plan(made, num_seeds)
+    return plans.Plan(made, num_seeds)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_sweep_that_was_killed_keeps_its_finished_runs(swept, tmp_path):
     assert len(outcomes) == 12
     assert drop_times(read_csv(copy)) == drop_times(read_csv(directory))
     with pytest.raises(directories.DirectoryError, match="settings of the same sweep"):
-        runner.train(runner.Plan(plan.settings, 2), copy, resume=True)
+        runner.train(plans.Plan(plan.settings, 2), copy, resume=True)
     with pytest.raises(directories.DirectoryError, match="must be new.*--resume"):
         runner.train(plan, copy)
 
@@ -256,7 +256,7 @@ def test_the_test_set_is_read_with_the_weights_that_the_run_ended_with(
 ):
     base = dataclasses.replace(settings, patience=1, epochs=20, learning_rate=0.5)
     made = plans.make_paths(base, ["l2"], [("kernel",)], [0.1])
-    plan, directory = runner.Plan(made, 1), tmp_path / "sweep-h"
+    plan, directory = plans.Plan(made, 1), tmp_path / "sweep-h"
     runner.train(plan, directory)
     alone = dataclasses.replace(base, logdir=str(tmp_path), run_name="alone", seed=0)
     result = runs.train(alone)
@@ -311,7 +311,7 @@ def test_a_full_disk_ends_all_lanes_and_keeps_finished_runs(
 def test_a_loss_that_is_not_finite_is_told_and_the_others_go_on(settings, tmp_path):
     base = dataclasses.replace(settings, optimizer="sgd", learning_rate=0.1)
     made = plans.make_paths(base, ["l2"], [("kernel",)], [1e-3, 1e9])
-    plan, directory = runner.Plan(made, 2), tmp_path / "sweep-f"
+    plan, directory = plans.Plan(made, 2), tmp_path / "sweep-f"
     outcomes = runner.train(plan, directory)
     assert np.isnan(outcomes[-1].values["validation_loss"])
     assert np.isfinite(outcomes[-3].values["validation_loss"])
@@ -321,22 +321,13 @@ def test_a_loss_that_is_not_finite_is_told_and_the_others_go_on(settings, tmp_pa
     assert choice["best"] == "l2 0.001 on kernel"
 
 
-@pytest.fixture(scope="module")
-def scripts():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield importlib.import_module("commandline"), importlib.import_module("sweep")
-
-
 @pytest.fixture
-def call(scripts, capsys, tmp_path, monkeypatch):
+def call(capsys, tmp_path, monkeypatch):
     """Returns a function: arguments -> status, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    commandline, script = scripts
 
     def run(*arguments):
-        argv = ["sweep", *map(str, arguments)]
-        status = commandline.run(lambda: script.main(argv))
+        status = commands.main(["tfreg", "sweep", *map(str, arguments)])
         shown = capsys.readouterr()
         return status, shown.out, shown.err
 
@@ -405,6 +396,9 @@ def test_a_grid_is_even_in_the_logarithm():
     got = plans.parse_scales("1e-6:1e-2:5")
     assert got == (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
     assert plans.parse_scales("1e-2, 1e-4") == (1e-4, 1e-2)
+    for low, high, count in ((1e-6, 1e-2, 9), (3e-5, 0.7, 12), (1e-9, 123.0, 31)):
+        truth = [float(f"{s:.3g}") for s in np.geomspace(low, high, count)]
+        assert plans.parse_scales(f"{low}:{high}:{count}") == tuple(truth)
 
 
 def test_keras_has_half_of_our_l2():

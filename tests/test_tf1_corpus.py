@@ -1,13 +1,12 @@
 """TF1 scripts and their ports: the same losses, penalties and weights.
 
 Each script of tf1_corpus/ runs as it is in graph mode, with tf.compat.v1 and tf_slim,
-and as scripts/port.py rewrites it, on tfreg: from the same weights, with the same
+and as tfreg.porting rewrites it, on tfreg: from the same weights, with the same
 batches. What a port leaves to be written by hand is cut off, or written here.
 """
 
 import dataclasses
 import functools
-import importlib
 import pathlib
 import types
 import warnings
@@ -25,8 +24,8 @@ from tf_slim.nets import alexnet
 
 import tfreg
 from tfreg import tf1
+from tfreg.porting import rewriting
 
-SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 CORPUS = pathlib.Path(__file__).with_name("tf1_corpus")
 STEPS = 20
 BATCH = 8
@@ -121,14 +120,6 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def rewriting():
-    """Returns scripts/porting/rewriting.py as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield importlib.import_module("porting.rewriting")
-
-
 def make_batches(case):
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
@@ -220,7 +211,7 @@ def upgrade(source, name):
     return after.encode()
 
 
-def load_port(rewriting, name, upgraded=False):
+def load_port(name, upgraded=False):
     """Returns the port of a script as a module."""
     source = (CORPUS / f"{name}.py").read_bytes()
     source = upgrade(source, name) if upgraded else source
@@ -327,10 +318,10 @@ def compare(case, got, expected):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_port_trains_as_its_original(
-    rewriting, monkeypatch, mended_slim, two_replicas, name, replicas
+    monkeypatch, mended_slim, two_replicas, name, replicas
 ):
     case, expected = CASES[name], run_original(name)
-    script = load_port(rewriting, name)
+    script = load_port(name)
     strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
     got = run_port(case, script, monkeypatch, strategy)
     compare(case, got, expected)
@@ -339,15 +330,15 @@ def test_a_port_trains_as_its_original(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_port_after_tf_upgrade_v2_trains_as_its_original(
-    rewriting, monkeypatch, mended_slim, name
+    monkeypatch, mended_slim, name
 ):
-    script = load_port(rewriting, name, upgraded=True)
+    script = load_port(name, upgraded=True)
     got = run_port(CASES[name], script, monkeypatch, tf.distribute.get_strategy())
     compare(CASES[name], got, run_original(name))
 
 
 @pytest.mark.slow
-def test_slims_own_alexnet_is_ported_whole_and_computes_the_same(rewriting, rng):
+def test_slims_own_alexnet_is_ported_whole_and_computes_the_same(rng):
     result = rewriting.rewrite(pathlib.Path(alexnet.__file__).read_bytes())
     assert not result.left
     port = types.ModuleType("alexnet")

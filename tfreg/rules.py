@@ -5,26 +5,27 @@
 
 The trap: a pattern that matches nothing and penalizes nothing in silence. Here it is an
 error that lists the names there are.
+
+TensorFlow is imported where a rule is applied: a text is checked without.
 """
 
 import dataclasses
+import math
 import numbers
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
+if TYPE_CHECKING:
+    from tfreg.layers import base
+    from tfreg.regularizers import Regularizer
 
-from tfreg import regularizers
-from tfreg.collections import store
-from tfreg.layers import base
-
-# Name -> factory, and how many scales it takes.
-FACTORIES: dict[str, tuple[Callable[..., regularizers.Regularizer], int]] = {
-    "l1": (regularizers.l1_regularizer, 1),
-    "l2": (regularizers.l2_regularizer, 1),
-    "l1_l2": (regularizers.l1_l2_regularizer, 2),
+# Name -> the arguments of `tfreg.NAME_regularizer`.
+REGULARIZERS = {
+    "l1": ("scale",),
+    "l2": ("scale",),
+    "l1_l2": ("scale_l1", "scale_l2"),
 }
 TARGETS = ("kernel", "bias", "activity")
 
@@ -38,7 +39,7 @@ class Rule:
     """One regularizer for one kind of target; `str` gives the text that `parse` reads.
 
     Attributes:
-        regularizer: a name in FACTORIES.
+        regularizer: a name in REGULARIZERS.
         scales: its scales, finite floats >= 0.
         target: one of TARGETS.
         pattern: regular expression for the whole of a layer's name, without `;` and
@@ -55,9 +56,9 @@ class Rule:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        if self.regularizer not in tuple(FACTORIES):
+        if self.regularizer not in tuple(REGULARIZERS):
             raise ValueError(
-                f"a regularizer must be one of {', '.join(FACTORIES)}, got "
+                f"a regularizer must be one of {', '.join(REGULARIZERS)}, got "
                 f"{self.regularizer!r}: write for example l2"
             )
         if self.target not in TARGETS:
@@ -68,7 +69,6 @@ class Rule:
         self._check_scales()
         if self.pattern is not None:
             _check_pattern(self.pattern)
-        self.make()
         object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
 
     def _check_scales(self) -> None:
@@ -78,22 +78,52 @@ class Rule:
                 f"scales must be a tuple of floats, got {self.scales!r}: "
                 "write for example (1e-4,)"
             )
-        _, num_scales = FACTORIES[self.regularizer]
-        if len(self.scales) != num_scales:
+        names = REGULARIZERS[self.regularizer]
+        if len(self.scales) != len(names):
             raise ValueError(
-                f"{self.regularizer} must have {num_scales} scale(s), got "
+                f"{self.regularizer} must have {len(names)} scale(s), got "
                 f"{len(self.scales)}: write {_FORM}"
             )
+        for name, scale in zip(names, self.scales, strict=True):
+            _check_scale(name, scale)
 
-    def make(self) -> regularizers.Regularizer:
+    def make(self) -> "Regularizer":
         """Returns the regularizer."""
-        factory, _ = FACTORIES[self.regularizer]
-        return factory(*self.scales)
+        return make_regularizer(self.regularizer, self.scales)
 
     def __str__(self) -> str:
         scales = ",".join(map(repr, self.scales))
         pattern = f":{self.pattern}" if self.pattern else ""
         return f"{self.regularizer}({scales})@{self.target}{pattern}"
+
+
+def make_regularizer(name: str, scales: Sequence[Any]) -> "Regularizer":
+    """Returns the regularizer of a name in REGULARIZERS.
+
+    Args:
+        name: such as l2.
+        scales: what `tfreg.l2_regularizer` takes.
+
+    Raises:
+        ValueError, TypeError: as `tfreg.l2_regularizer`.
+    """
+    from tfreg import regularizers
+
+    return getattr(regularizers, f"{name}_regularizer")(*scales)
+
+
+def _check_scale(name: str, scale: float) -> None:
+    # As tfreg.regularizers does, without TensorFlow.
+    if isinstance(scale, numbers.Integral):
+        raise ValueError(
+            f"{name} cannot be an integer, it must be a finite float >= 0, got "
+            f"{scale!r}: write 1.0 for 1, and 0.0 for no penalty"
+        )
+    if not (math.isfinite(scale) and float(scale) >= 0.0):
+        raise ValueError(
+            f"{name} must be a finite float >= 0, got {scale!r}: "
+            "write 0.0 for no penalty"
+        )
 
 
 def _check_pattern(pattern: Any) -> None:
@@ -157,120 +187,115 @@ def make_rules(
     Raises:
         ValueError: a value that isn't allowed.
     """
-    num_scales = FACTORIES[regularizer][1] if regularizer in FACTORIES else 1
-    scales = (float(scale),) * num_scales
+    scales = (float(scale),) * len(REGULARIZERS.get(regularizer, ("scale",)))
     return tuple(Rule(regularizer, scales, target) for target in targets)
 
 
 def apply(
-    rules: Sequence[Rule],
-    module: tf.Module,
-    made: Sequence[regularizers.Regularizer] | None = None,
+    rules: str | Sequence[Rule],
+    model: Any,
+    regularizers: "Sequence[Regularizer] | None" = None,
 ) -> None:
-    """Gives a module's variables and layers the regularizers of the rules.
+    """Gives a model's variables and layers the regularizers of the rules.
 
     What isn't made of `tfreg.layers` must have its variables already. There a
-    variable's layer is the path of attributes to it, as `blocks/0`, or the module's own
-    name; a bias is a floating trainable variable called `b`, `bias` or `biases`, a
-    kernel another one of rank 2 or more; activities cannot be penalized. Applying a
-    rule twice penalizes twice.
+    variable's layer is the path of attributes to it, as `blocks/0`, of Keras's what
+    comes before the last part of its `path`; a bias is a floating trainable variable
+    called `b`, `bias` or `biases`, a kernel another one of rank 2 or more; activities
+    cannot be penalized. Applying a rule twice penalizes twice.
 
     Args:
-        rules: what is penalized.
-        module: the model.
-        made: a regularizer for each rule; None: those that the rules make.
+        rules: what is penalized; Rules, or their text.
+        model: a tf.Module, a Keras or Sonnet model, or a list of these.
+        regularizers: one for each rule; None: those that the rules make.
 
     Raises:
         ValueError: a rule that matches nothing; nothing is penalized then.
-        TypeError: `rules` is a text, or `module` no tf.Module, as a Keras model.
+        TypeError: `rules` is one Rule, or `model` can hold no variable.
     """
-    if isinstance(rules, str | Rule):
-        raise TypeError(
-            f"rules must be several Rules, got {rules!r}: write rules.parse(text), or "
-            "[rule]"
-        )
-    if not isinstance(module, tf.Module):
-        raise TypeError(
-            f"module must be a tf.Module, got a {type(module).__name__}: for a Keras "
-            "model call tfreg.apply_regularization(regularizer, [layer.kernel])"
-        )
-    found = _find_layers(module), _find_foreign(module)
-    matches = [(rule, _match(rule, *found)) for rule in rules]
-    for rule, (layers, variables) in matches:
-        if not layers and not variables:
-            raise ValueError(_describe_mismatch(rule, *found))
-    if made is None:
-        made = [rule.make() for rule in rules]
-    for (rule, (layers, variables)), regularizer in zip(matches, made, strict=True):
-        for layer in layers:
+    from tfreg.collections import store
+
+    if isinstance(rules, Rule):
+        raise TypeError(f"rules must be several Rules, got {rules!r}: write [rule]")
+    rules = parse(rules) if isinstance(rules, str) else rules
+    layers, others = _list_targets(model)
+    matches = [(rule, _match(rule, layers, others)) for rule in rules]
+    for rule, (chosen, variables) in matches:
+        if not chosen and not variables:
+            raise ValueError(_describe_mismatch(rule, layers, others))
+    if regularizers is None:
+        regularizers = [rule.make() for rule in rules]
+    pairs = zip(matches, regularizers, strict=True)
+    for (rule, (chosen, variables)), regularizer in pairs:
+        for layer in chosen:
             layer.regularize(rule.target, regularizer)
-        for foreign in variables:
-            variable = foreign.variable
-            store.get_default_store().add_term(foreign.path, regularizer, [variable])
+        for other in variables:
+            variable = other.variable
+            store.get_default_store().add_term(other.path, regularizer, [variable])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Foreign:
-    """A variable that no layer of ours made, with its path, layer and target."""
+class _Other:
+    """A variable that no layer of ours holds, with its path, layer and target."""
 
     path: str
     layer: str
     target: str
-    variable: tf.Variable
+    variable: Any
 
 
-def _find_layers(module: tf.Module) -> list[base.Layer]:
-    return [m for m in (module, *module.submodules) if isinstance(m, base.Layer)]
+def _list_targets(model: Any) -> "tuple[list[base.Layer], list[_Other]]":
+    """Returns our layers in a model, and the variables that none of them holds."""
+    import tensorflow as tf
+
+    from tfreg.collections import ownership, terms
+    from tfreg.layers import base
+
+    named = ownership.name_parts(model)
+    parts = {id(part): part for _, part in named}.values()
+    layers = [part for part in parts if isinstance(part, base.Layer)]
+    own = {
+        id(getattr(layer, name, None)) for layer in layers for name in layer.parameters
+    }
+    others = []
+    for path, part in named:
+        if not terms.is_variable(part) or id(part) in own or not part.trainable:
+            continue
+        if tf.as_dtype(part.dtype).is_floating:
+            path = getattr(part, "path", path)  # Keras has one.
+            layer = path.rpartition("/")[0] or getattr(model, "name", "")
+            others.append(_Other(path, layer, _get_target(path, part), part))
+    return layers, others
 
 
-def _find_foreign(module: tf.Module) -> list[_Foreign]:
-    layers = _find_layers(module)
-    made = [getattr(layer, name, None) for layer in layers for name in layer.parameters]
-    ours = {id(variable) for variable in made}
-    leaves = module._flatten(
-        predicate=lambda leaf: isinstance(leaf, tf.Variable), with_path=True
-    )
-    found = []
-    for parts, variable in leaves:
-        path = "/".join(map(str, parts))
-        if (
-            variable.trainable
-            and variable.dtype.is_floating
-            and id(variable) not in ours
-        ):
-            layer = path.rpartition("/")[0] or getattr(module, "name", "")
-            found.append(_Foreign(path, layer, _get_target(path, variable), variable))
-    return found
-
-
-def _get_target(path: str, variable: tf.Variable) -> str:
+def _get_target(path: str, variable: Any) -> str:
     if path.rsplit("/", 1)[-1] in _BIAS_NAMES:
         return "bias"
-    return "kernel" if (variable.shape.rank or 0) >= 2 else ""
+    return "kernel" if len(variable.shape) >= 2 else ""
 
 
 def _match(
-    rule: Rule, layers: list[base.Layer], foreign: list[_Foreign]
-) -> tuple[list[base.Layer], list[_Foreign]]:
+    rule: Rule, layers: "list[base.Layer]", others: list[_Other]
+) -> "tuple[list[base.Layer], list[_Other]]":
     pattern = re.compile(rule.pattern or ".*")
     chosen = [
         layer
         for layer in layers
         if rule.target in layer.targets and pattern.fullmatch(layer.name)
     ]
-    variables: dict[int, _Foreign] = {}
-    for found in foreign:
-        if found.target == rule.target and pattern.fullmatch(found.layer):
+    variables: dict[int, _Other] = {}
+    for other in others:
+        if other.target == rule.target and pattern.fullmatch(other.layer):
             # Once, also where several attributes hold it.
-            variables.setdefault(id(found.variable), found)
+            variables.setdefault(id(other.variable), other)
     return chosen, list(variables.values())
 
 
 def _describe_mismatch(
-    rule: Rule, layers: list[base.Layer], foreign: list[_Foreign]
+    rule: Rule, layers: "list[base.Layer]", others: list[_Other]
 ) -> str:
     names = [layer.name for layer in layers if rule.target in layer.targets]
-    names += [variable.layer for variable in foreign if variable.target == rule.target]
+    names += [variable.layer for variable in others if variable.target == rule.target]
     why = "only tfreg.layers have any" if rule.target == "activity" else "not made yet?"
     listed = ", ".join(dict.fromkeys(names)) or f"none ({why})"
     return (

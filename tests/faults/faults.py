@@ -1,6 +1,6 @@
 """What faults are tried on: forked trainings, saves, and what they left behind.
 
-    job = faults.train(folder, "--epochs=3")  # scripts/train.py, in a fork
+    job = faults.train(folder, "--epochs=3")  # tfreg train, in a fork
     os.kill(job.pid, signal.SIGKILL)
     assert job.wait() == -signal.SIGKILL
 
@@ -11,7 +11,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import pathlib
 import subprocess
 import sys
 import time
@@ -19,19 +18,18 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tfreg.cli import commands, process
 from tfreg.runs import config, directories
 from tfreg.training import checkpoints, files, manifests
 
 WHOLE = os.environ.get("TFREG_FAULTS") == "whole"
-SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
-sys.path.append(str(SCRIPTS))
 VOLATILE = ("wall_seconds", "steps_per_second")
 STATUSES = {0, 2, 3, 4, 5, 6, 75}  # That a user's mistake or a fault may end with.
 
 # Importing TensorFlow takes seconds and computes nothing: a fork of it is as good as
 # new where no operation has run.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tfreg.runs"])
+_context.set_forkserver_preload(["tfreg.cli.train", "tfreg.runs.runner"])
 
 
 class Job:
@@ -72,11 +70,8 @@ def _run(folder, log, call, args):
 
 
 def run_script(argv):
-    """Runs scripts/train.py with flags; returns its exit status."""
-    import commandline
-    import train
-
-    return commandline.run(lambda: train.main(["train.py", *argv]))
+    """Runs `tfreg train` with flags; returns its exit status."""
+    return commands.run("train", ["tfreg train", *argv])
 
 
 def get_flags(folder):
@@ -164,8 +159,6 @@ def save_when_told(directory, values, go, synced=True, claims=False):
     With `claims`, it first makes the run's directory, as a training does. After each
     save there is a directory `done-VALUE` beside `go`, for whoever traces.
     """
-    import commandline
-
     run = directory.parent
     state = {"values": Values(float(values[0]))}
     checkpoints.save(go.parent / "warm", 1, state)  # All that is done once.
@@ -190,7 +183,7 @@ def save_when_told(directory, values, go, synced=True, claims=False):
             (go.parent / f"done-{value}").mkdir()
         return 0
 
-    return commandline.run(command)
+    return process.run(command)
 
 
 class Traced:

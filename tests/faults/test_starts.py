@@ -43,10 +43,10 @@ def test_of_many_starts_one_runs(tmp_path, flag):
 
 
 @pytest.mark.slow
-def test_of_many_processes_of_the_script_one_runs(tmp_path):
+def test_of_many_processes_of_the_command_one_runs(tmp_path):
     faults.write_points(tmp_path / "points.npz")
-    script = [sys.executable, str(faults.SCRIPTS / "train.py")]
-    command = [*script, *faults.get_flags(tmp_path), "--epochs=100000", "--resume"]
+    program = [sys.executable, "-m", "tfreg", "train"]
+    command = [*program, *faults.get_flags(tmp_path), "--epochs=100000", "--resume"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     started = [
         subprocess.Popen(command, cwd=tmp_path, **pipes) for _ in range(NUM_PROCESSES)

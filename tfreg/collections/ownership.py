@@ -29,39 +29,63 @@ _numbers = itertools.count()
 _outside: dict[int, tuple[weakref.ref, Any, str]] = {}
 
 
-def list_parts(model: Any) -> list[Any]:
-    """Returns a model and all modules, layers and variables in it, each once.
+def name_parts(model: Any) -> list[tuple[str, Any]]:
+    """Returns the modules, layers and variables in a model with their paths.
 
     Args:
         model: a tf.Module, a Keras or Sonnet model, any object with `variables`, or a
             list, tuple or dict of these.
 
+    Returns:
+        Pairs of a path of attributes and places, as `blocks/0/w`, and a part; the
+        model's own is "". A part that several attributes hold has several paths.
+
     Raises:
         TypeError: it can hold no variable, as a function.
     """
-    parts: dict[int, Any] = {}
-    waiting = [model, *_list_attributes(model), getattr(model, "variables", ())]
-    while waiting:
-        item = waiting.pop(0)
+    named: list[tuple[str, Any]] = []
+    walked: set[int] = set()
+    waiting = [("", model), *_list_attributes("", model)]
+    for path, item in waiting:  # Which grows.
         if isinstance(item, Mapping):
-            waiting.extend(item.values())
+            waiting += [(_join(path, key), value) for key, value in item.items()]
         elif isinstance(item, list | tuple | set | frozenset):
-            waiting.extend(item)
-        elif id(item) not in parts and (terms.is_variable(item) or _is_module(item)):
-            parts[id(item)] = item
-            waiting.extend(_list_attributes(item))
-    if not parts:
+            waiting += [(_join(path, i), value) for i, value in enumerate(item)]
+        elif terms.is_variable(item) or _is_module(item):
+            named.append((path, item))
+            if id(item) not in walked and item is not model:
+                waiting += _list_attributes(path, item)
+            walked.add(id(item))
+    known = {id(part) for _, part in named}
+    others = getattr(model, "variables", None) or ()
+    named += [(str(v.name), v) for v in others if id(v) not in known]
+    if not named:
         raise TypeError(
             "model must be what holds the variables, as a tf.Module, a Keras model or "
             f"a list of layers, got {model!r}: pass the layers that it calls"
         )
-    return list(parts.values())
+    return named
 
 
-def _list_attributes(item: Any) -> list[Any]:
-    if terms.is_variable(item):
-        return []
-    return list(getattr(item, "__dict__", {}).values())
+def _list_attributes(path: str, item: Any) -> list[tuple[str, Any]]:
+    attributes = {} if terms.is_variable(item) else getattr(item, "__dict__", {})
+    return [
+        (_join(path, name), value)
+        for name, value in sorted(attributes.items())
+        if not name.startswith("_self_")  # TensorFlow's books of dependencies.
+    ]
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}/{key}" if path else str(key)
+
+
+def list_parts(model: Any) -> list[Any]:
+    """Returns a model and all modules, layers and variables in it, each once.
+
+    Args, Raises: as for `name_parts`.
+    """
+    return list({id(part): part for _, part in name_parts(model)}.values())
 
 
 def list_terms(parts: Sequence[Any]) -> list[terms.Term]:

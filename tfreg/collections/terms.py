@@ -46,6 +46,8 @@ class Term:
             ValueError: the regularizer returned something that isn't a scalar.
         """
         chosen = [v for v in self.variables if only is None or id(v) in only]
+        # Frozen, as Keras leaves them out; TF1 penalized what was made untrainable.
+        chosen = [v for v in chosen if isinstance(v, tf.Variable) or v.trainable]
         return apply_each(self.regularizer, chosen, self.name)
 
 

@@ -5,7 +5,6 @@ For whoever writes a step: `adam(1e-3).apply(gradients, variables)`.
 
 from tfreg.optimizers.gradients import sum_over_replicas
 from tfreg.optimizers.kernels import (
-    NAMES,
     Optimizer,
     adagrad,
     adam,
@@ -16,7 +15,6 @@ from tfreg.optimizers.kernels import (
 )
 
 __all__ = [
-    "NAMES",
     "Optimizer",
     "adagrad",
     "adam",

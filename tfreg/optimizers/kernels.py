@@ -23,7 +23,6 @@ from tfreg.optimizers import schedules
 
 LearningRate: TypeAlias = float | tf.Variable | schedules.Schedule
 
-NAMES = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
 _RATE = "> 0, a tf.Variable or a schedule"
 
 

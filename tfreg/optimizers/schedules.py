@@ -17,8 +17,6 @@ from tfreg import _checks
 
 Schedule = Callable[[tf.Tensor], tf.Tensor]
 
-NAMES = ("constant", "cosine", "piecewise")
-
 
 def constant(value: float) -> Schedule:
     """Returns the schedule that is `value`, a finite float > 0; others: ValueError."""

@@ -1,26 +1,51 @@
-"""Runs: from a Config to a finished directory, for whoever trains by command line."""
+"""Runs: from a Config to a finished directory, for whoever trains by command line.
 
-from tfreg.runs.builder import (
-    Run,
-    build,
-    get_hparams,
-    get_metadata,
-    make_model,
-    make_trainer,
-    take_examples,
-)
-from tfreg.runs.runner import WorkerError, evaluate, show, train
+Every name is imported when it is first used (PEP 562), so that `runs.config` and
+`runs.directories` come without TensorFlow.
+"""
 
-__all__ = [
-    "Run",
-    "WorkerError",
-    "build",
-    "evaluate",
-    "get_hparams",
-    "get_metadata",
-    "make_model",
-    "make_trainer",
-    "show",
-    "take_examples",
-    "train",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfreg.runs import builder, config, console, directories, results, runner
+    from tfreg.runs.builder import (
+        Run,
+        build,
+        get_hparams,
+        get_metadata,
+        make_model,
+        make_trainer,
+        take_examples,
+    )
+    from tfreg.runs.runner import WorkerError, evaluate, show, train
+
+_MODULES = ("builder", "config", "console", "directories", "results", "runner")
+# Name -> the module that has it.
+_PLACES = {
+    "Run": "builder",
+    "WorkerError": "runner",
+    "build": "builder",
+    "evaluate": "runner",
+    "get_hparams": "builder",
+    "get_metadata": "builder",
+    "make_model": "builder",
+    "make_trainer": "builder",
+    "show": "runner",
+    "take_examples": "builder",
+    "train": "runner",
+}
+
+__all__ = [*_MODULES, *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tfreg.runs.{name}")
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"tfreg.runs.{_PLACES[name]}"), name)
+    raise AttributeError(f"module 'tfreg.runs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

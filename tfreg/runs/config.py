@@ -16,11 +16,15 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from tfreg import data, optimizers, rules
-from tfreg.optimizers import schedules
-from tfreg.training import precision, strategies
+from tfreg import rules
 
+# What the library has by these names, which to ask would import TensorFlow.
+DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
 MODELS = ("mlp", "cnn")
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
+SCHEDULES = ("constant", "cosine", "piecewise")
+PRECISIONS = ("float32", "bfloat16", "float16")
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "gelu", "linear")
 DEFAULT_SCALE = 1e-4
 
@@ -56,7 +60,7 @@ class Config:
     reg_on: tuple[str, ...] = _field(
         ("kernel",), "penalties", "what --reg penalizes: kernel, bias, activity"
     )
-    dataset: str = _field("mnist5k", "data", ", ".join(data.NAMES))
+    dataset: str = _field("mnist5k", "data", ", ".join(DATASETS))
     data_dir: str | None = _field(
         None, "data", "folder of the IDX files, or the .npz file"
     )
@@ -69,19 +73,19 @@ class Config:
     )
     activation: str = _field("relu", "model", ", ".join(ACTIVATIONS))
     dropout: float = _field(0.0, "model", "share of hidden outputs that is dropped")
-    optimizer: str = _field("adam", "training", ", ".join(optimizers.NAMES))
+    optimizer: str = _field("adam", "training", ", ".join(OPTIMIZERS))
     learning_rate: float = _field(1e-3, "training", "of the schedule's peak")
-    schedule: str = _field("constant", "training", ", ".join(schedules.NAMES))
+    schedule: str = _field("constant", "training", ", ".join(SCHEDULES))
     warmup_steps: int = _field(0, "training", "steps of linear warm-up")
     clip_norm: float | None = _field(
         None, "training", "largest global norm of the gradient [no clipping]"
     )
     batch_size: int = _field(32, "training", "examples a step, of all replicas")
     accumulate: int = _field(1, "training", "microbatches that a batch is cut into")
-    precision: str = _field("float32", "training", ", ".join(precision.DTYPES))
+    precision: str = _field("float32", "training", ", ".join(PRECISIONS))
     epochs: int = _field(10, "training", "passes over the training set")
     seed: int = _field(0, "training", "of weights, order and dropout, 0 to 2**31 - 1")
-    strategy: str = _field("auto", "devices", ", ".join(strategies.NAMES))
+    strategy: str = _field("auto", "devices", ", ".join(STRATEGIES))
     logical_devices: int = _field(
         0, "devices", "split the CPU into so many, to try replicas [as it is]"
     )
@@ -119,13 +123,13 @@ class Config:
 
     def _check_choices(self) -> None:
         choices = {
-            "dataset": data.NAMES,
+            "dataset": DATASETS,
             "model": MODELS,
             "activation": ACTIVATIONS,
-            "optimizer": optimizers.NAMES,
-            "schedule": schedules.NAMES,
-            "precision": tuple(precision.DTYPES),
-            "strategy": strategies.NAMES,
+            "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
+            "precision": PRECISIONS,
+            "strategy": STRATEGIES,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -205,9 +209,9 @@ class Config:
                 f"scale must be a finite float >= 0, got {scale!r}: "
                 "write 0.0 for no penalty"
             )
-        if self.reg not in ("none", *rules.FACTORIES):
+        if self.reg not in ("none", *rules.REGULARIZERS):
             raise ValueError(
-                f"reg must be none, {', '.join(rules.FACTORIES)} or rules such as "
+                f"reg must be none, {', '.join(rules.REGULARIZERS)} or rules such as "
                 f"l2(1e-4)@kernel, got {self.reg!r}: choose one of them"
             )
         name = "l2" if self.reg == "none" else self.reg

@@ -1,20 +1,21 @@
 """What a sweep compares: settings, each a Config, and their baselines.
 
-    plan = tfreg.sweeps.plans.make_paths(config.Config(), ["l2"], [("kernel",)], scales)
-    plan = tfreg.sweeps.plans.make_note(config.Config(dataset="mnist"))
+    scales = plans.parse_scales("1e-5:1e-2:4")
+    compared = plans.make_paths(config.Config(), ["l2"], [("kernel",)], scales)
+    compared = plans.make_note(config.Config(dataset="mnist"))
+    plan = plans.Plan(compared, num_seeds=5)
 
 The trap: Keras's `l2(s)` and contrib's differ by a factor of two. A setting is told in
 both conventions.
 """
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Sequence
 
-import numpy as np
-
-from tfreg import rules
+from tfreg import _checks, rules
 from tfreg.runs import config
 
 
@@ -42,6 +43,37 @@ class Setting:
     def slug(self) -> str:
         """The name as a part of a directory's name."""
         return re.sub(r"[^A-Za-z0-9._=+-]+", "_", self.name).strip("_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Settings and the number of seeds, 0 and up, that each is trained with.
+
+    Raises:
+        ValueError: no seed, no setting, two of one name, or a baseline that is missing.
+    """
+
+    settings: tuple[Setting, ...]
+    num_seeds: int
+
+    def __post_init__(self) -> None:
+        _checks.check_int("num_seeds", self.num_seeds)
+        names = [setting.name for setting in self.settings]
+        slugs = {setting.slug for setting in self.settings}
+        missing = {s.baseline for s in self.settings} - {None, *names}
+        if not names or len(slugs) < len(names) or missing:
+            raise ValueError(
+                "settings must have different names and their baselines among them, "
+                f"got {names!r}: name them otherwise"
+            )
+
+    def to_json(self) -> str:
+        """Returns all that decides the sweep's numbers, but where the data are."""
+        told = dataclasses.asdict(self)
+        for setting in told["settings"]:
+            for name in ("data_dir", "logdir", "run_name"):
+                del setting["config"][name]
+        return json.dumps(told, indent=2) + "\n"
 
 
 def describe(settings: config.Config) -> str:
@@ -90,8 +122,7 @@ def parse_scales(text: str) -> tuple[float, ...]:
             low, high, count = float(parts[0]), float(parts[1]), int(parts[2])
             if not (0 < low < high < math.inf and count >= 2 and len(parts) == 3):
                 raise ValueError
-            # Rounded, so that 1e-4 is 0.0001 in every table.
-            scales = [float(f"{s:.3g}") for s in np.geomspace(low, high, count)]
+            scales = _space(low, high, count)
     except (ValueError, IndexError):
         raise ValueError(
             f"scales must be LOW:HIGH:COUNT with 0 < LOW < HIGH and COUNT >= 2, or a "
@@ -104,6 +135,12 @@ def parse_scales(text: str) -> tuple[float, ...]:
             "leave 0 out, the baseline is always there"
         )
     return tuple(sorted(scales))
+
+
+def _space(low: float, high: float, count: int) -> list[float]:
+    ratio = math.log10(high / low) / (count - 1)
+    # Rounded, so that 1e-4 is 0.0001 in every table.
+    return [float(f"{low * 10 ** (i * ratio):.3g}") for i in range(count)]
 
 
 def make_paths(
@@ -126,9 +163,9 @@ def make_paths(
     plain = dataclasses.replace(base, reg="none", scale=None, reg_on=("kernel",))
     path_settings = [Setting("none", plain)]
     for reg in dict.fromkeys(regs):
-        if reg not in rules.FACTORIES:
+        if reg not in rules.REGULARIZERS:
             raise ValueError(
-                f"reg must be one of {', '.join(rules.FACTORIES)} in a sweep, got "
+                f"reg must be one of {', '.join(rules.REGULARIZERS)} in a sweep, got "
                 f"{reg!r}: choose one of them"
             )
         for target in dict.fromkeys(targets):

@@ -19,7 +19,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 
 
 def draw(
-    plan: runner.Plan,
+    plan: plans.Plan,
     outcomes: Sequence[runner.Outcome],
     rows: Sequence[selection.Row],
     choices: Sequence[selection.Choice],
@@ -79,7 +79,7 @@ def _draw_paths(
     axes[0, 0].legend(frameon=False, fontsize=8)
 
 
-def _describe(plan: runner.Plan) -> str:
+def _describe(plan: plans.Plan) -> str:
     settings = plan.settings[0].config
     examples = settings.train_examples
     drawn = f", {examples:,} training examples" if examples else ""

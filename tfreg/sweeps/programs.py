@@ -75,7 +75,7 @@ class Lane:
                 for kind, target, pattern in self._scales
             ]
             regularizers = [
-                rules.FACTORIES[kind][0](scale)
+                rules.make_regularizer(kind, [scale])
                 for (kind, *_), scale in self._scales.items()
             ]
             rules.apply(united, self._run.model, regularizers)

@@ -7,7 +7,6 @@ written first, from outcomes that know nothing of the test set.
 """
 
 import dataclasses
-import importlib.util
 import math
 import os
 import pathlib
@@ -24,22 +23,8 @@ from tfreg.training import files
 ALPHA = 0.05
 
 
-def check_packages() -> None:
-    """Raises where a report can't be written.
-
-    Raises:
-        ValueError: SciPy or matplotlib isn't installed.
-    """
-    for name in ("scipy", "matplotlib"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(
-                f"a report must find the package {name}, got none: run python -m pip "
-                "install 'tfreg[sweep]' (or -e '.[sweep]')"
-            )
-
-
 def write(
-    plan: runner.Plan,
+    plan: plans.Plan,
     directory: str | os.PathLike,
     outcomes: Sequence[runner.Outcome],
     command: str,
@@ -154,7 +139,7 @@ def _format_plain(columns: Sequence[tuple[str, list[str]]]) -> str:
     )
 
 
-def _describe_plan(plan: runner.Plan) -> str:
+def _describe_plan(plan: plans.Plan) -> str:
     settings = plan.settings[0].config
     hidden = "-".join(map(str, settings.hidden)) if settings.model == "mlp" else ""
     model = f"{settings.model} {hidden}".strip()
@@ -200,7 +185,7 @@ def _describe_differences(rows: Sequence[Row], score: str) -> str:
     return "\n".join([head, "", *lines])
 
 
-def _explain(plan: runner.Plan, score: str) -> str:
+def _explain(plan: plans.Plan, score: str) -> str:
     gap = "training minus validation" if score == "accuracy" else "validation minus"
     gap += "" if score == "accuracy" else " training"
     baselines = dict.fromkeys(s.baseline for s in plan.settings if s.baseline)

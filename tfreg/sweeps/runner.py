@@ -1,7 +1,7 @@
 """Settings x seeds -> a directory of runs, several of them at once.
 
-    settings = plans.make_paths(config.Config(), ["l2"], [("kernel",)], [1e-4, 1e-3])
-    plan = runner.Plan(settings, num_seeds=5)
+    compared = plans.make_paths(settings, ["l2"], [("kernel",)], [1e-4, 1e-3])
+    plan = plans.Plan(compared, num_seeds=2)
     outcomes = runner.train(plan, "runs/sweep-l2", num_lanes=2)
     tests = runner.evaluate_test(plan, "runs/sweep-l2", ["none"])
 
@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfreg import _checks, data, runs
+from tfreg import data, runs
 from tfreg.runs import config, console, directories, results
 from tfreg.sweeps import plans, programs
 from tfreg.training import files, loop, manifests, strategies, trainer
@@ -44,37 +44,6 @@ METRICS = (
     "wall_seconds",
 )
 Tests = dict[str, list[dict[str, float]]]  # Setting -> loss and accuracy of each seed.
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Settings and the number of seeds, 0 and up, that each is trained with.
-
-    Raises:
-        ValueError: no seed, no setting, two of one name, or a baseline that is missing.
-    """
-
-    settings: tuple[plans.Setting, ...]
-    num_seeds: int
-
-    def __post_init__(self) -> None:
-        _checks.check_int("num_seeds", self.num_seeds)
-        names = [setting.name for setting in self.settings]
-        slugs = {setting.slug for setting in self.settings}
-        missing = {s.baseline for s in self.settings} - {None, *names}
-        if not names or len(slugs) < len(names) or missing:
-            raise ValueError(
-                "settings must have different names and their baselines among them, "
-                f"got {names!r}: name them otherwise"
-            )
-
-    def to_json(self) -> str:
-        """Returns all that decides the sweep's numbers, but where the data are."""
-        values = dataclasses.asdict(self)
-        for setting in values["settings"]:
-            for name in ("data_dir", "logdir", "run_name"):
-                del setting["config"][name]
-        return results.to_json(values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +69,7 @@ class _Task:
         return (self.path / directories.RESULT).is_file()
 
 
-def _make_tasks(plan: Plan, directory: pathlib.Path) -> list[_Task]:
+def _make_tasks(plan: plans.Plan, directory: pathlib.Path) -> list[_Task]:
     return [
         _Task(
             setting.name,
@@ -127,7 +96,7 @@ def _make_strategy(settings: config.Config) -> tf.distribute.Strategy:
 
 
 def train(
-    plan: Plan,
+    plan: plans.Plan,
     directory: str | os.PathLike,
     num_lanes: int = 1,
     resume: bool = False,
@@ -289,7 +258,7 @@ def _read_outcome(task: _Task) -> Outcome:
     return Outcome(task.setting, task.config.seed, kept)
 
 
-def to_csv(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+def to_csv(plan: plans.Plan, outcomes: Sequence[Outcome]) -> str:
     """Returns a line for each run, with every number in full."""
     settings = {setting.name: setting for setting in plan.settings}
     names = [name for name in METRICS if all(name in o.values for o in outcomes)]
@@ -307,7 +276,7 @@ def to_csv(plan: Plan, outcomes: Sequence[Outcome]) -> str:
 
 
 def evaluate_test(
-    plan: Plan, directory: str | os.PathLike, names: Sequence[str]
+    plan: plans.Plan, directory: str | os.PathLike, names: Sequence[str]
 ) -> Tests:
     """Returns the test set's loss and accuracy of finished runs.
 

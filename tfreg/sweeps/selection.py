@@ -61,7 +61,7 @@ def collect(
     return np.array([o.values[metric] for o in outcomes if o.setting == setting])
 
 
-def summarize(plan: runner.Plan, outcomes: Sequence[runner.Outcome]) -> list[Row]:
+def summarize(plan: plans.Plan, outcomes: Sequence[runner.Outcome]) -> list[Row]:
     """Returns a row for each setting, with p-values corrected for their number."""
     score = get_score(outcomes)
     sign = 1 if score == "accuracy" else -1
@@ -95,7 +95,7 @@ def summarize(plan: runner.Plan, outcomes: Sequence[runner.Outcome]) -> list[Row
     ]
 
 
-def choose(plan: runner.Plan, outcomes: Sequence[runner.Outcome]) -> list[Choice]:
+def choose(plan: plans.Plan, outcomes: Sequence[runner.Outcome]) -> list[Choice]:
     """Returns what the validation set chooses on each path.
 
     Raises:

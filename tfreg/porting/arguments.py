@@ -1,10 +1,16 @@
-"""Arguments of a call as tfreg takes them: fewer, in another order, renamed."""
+"""Arguments of a call as tfreg takes them: fewer, in another order, renamed.
+
+    call = cst.parse_expression("slim.flatten(x, scope='flat')")
+    args = arguments.adapt(call.args, names.TABLE["contrib.flatten"])
+
+What tfreg can't take is refused, unless its value is None or False.
+"""
 
 from collections.abc import Sequence
 
 import libcst as cst
 
-from porting import names
+from tfreg.porting import names
 
 
 class Unportable(Exception):

@@ -1,6 +1,7 @@
-"""Rewrites one file's TF1 code for tfreg.
+r"""Rewrites one file's TF1 code for tfreg.
 
-    result = rewrite(source)  # bytes -> result.source, result.changes, result.left
+    source = b"import tensorflow as tf\nx = tf.contrib.layers.flatten(x)\n"
+    result = rewriting.rewrite(source)  # result.source, result.changes, result.left
 
 What isn't understood stays as it is and is told: a port never guesses.
 """
@@ -14,9 +15,9 @@ import libcst as cst
 from libcst import matchers as m
 from libcst import metadata
 
-from porting import arguments, collecting, imports, names, renamed, steps, totals
-from porting.resolution import Resolver, get_dotted
-from porting.work import Note, Work
+from tfreg.porting import arguments, collecting, imports, names, renamed, steps, totals
+from tfreg.porting.resolution import Resolver, get_dotted
+from tfreg.porting.work import Note, Work
 
 _FLOW = ("tf.while_loop", "tf.cond", "tf.case", "tf.map_fn", "tf.scan", "tf.foldl")
 _UPDATES = "leave it out: batch_norm moves its averages when it is called"

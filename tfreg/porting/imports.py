@@ -1,4 +1,10 @@
-"""Imports: what is no longer used goes, and tfreg comes in."""
+"""Imports: what is no longer used goes, and tfreg comes in.
+
+    wrapper = cst.MetadataWrapper(cst.parse_module("import tensorflow as tf"))
+    local = imports.choose_names(Resolver(wrapper))
+
+The trap: a name that the file has already. `local` says what tfreg and tf1 are called.
+"""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -7,9 +13,9 @@ import libcst as cst
 from libcst import matchers as m
 from libcst import metadata
 
-from porting import names
-from porting.resolution import Resolver, get_first, resolve_import
-from porting.work import Work
+from tfreg.porting import names
+from tfreg.porting.resolution import Resolver, get_first, resolve_import
+from tfreg.porting.work import Work
 
 _ALIAS = m.Assign(targets=[m.AssignTarget(target=m.Name())])
 WANTED = {"tfreg": "tfreg", "tf1": "tfreg.tf1"}

@@ -1,5 +1,7 @@
 """What TensorFlow 2 has renamed or changed: tf.compat.v1 has it as it was.
 
+    "tf.log" in renamed.NAMES  # becomes tf.compat.v1.log
+
 A name is normal: `tf.` stands for tensorflow.
 """
 

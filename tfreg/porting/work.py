@@ -1,10 +1,16 @@
-"""What is found and noted while one file is rewritten."""
+"""What is found and noted while one file is rewritten.
+
+    note = work.Note(3, "tf.placeholder", "make it an argument of the function")
+    print(f"train.py:{note.line}: {note.name}: {note.text}")
+
+A change may be taken back once what is around it has been seen: notes come last.
+"""
 
 import dataclasses
 
 import libcst as cst
 
-from porting.resolution import Resolver
+from tfreg.porting.resolution import Resolver
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -1,15 +1,19 @@
-"""Finds the sums of penalties that TF1 code wrote by hand.
+r"""Finds the sums of penalties that TF1 code wrote by hand.
 
-    loss + tf.add_n(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES))
+    source = "import tensorflow as tf\nloss + tf.losses.get_regularization_loss()\n"
+    wrapper = cst.MetadataWrapper(cst.parse_module(source))
+    found, total = Resolver(wrapper), wrapper.module.body[1].body[0].value
+    data_loss = totals.find_data_loss(found, total, total)
 
-becomes tfreg.losses.total_loss(loss), which counts them once on replicas too.
+The total becomes tfreg.losses.total_loss(data_loss), which counts the penalties once on
+replicas too.
 """
 
 import libcst as cst
 from libcst import matchers as m
 
-from porting import arguments, collecting
-from porting.resolution import Resolver
+from tfreg.porting import arguments, collecting
+from tfreg.porting.resolution import Resolver
 
 _SUMS = ("tf.add_n", "tf.reduce_sum", "tf.math.reduce_sum", "tf.math.add_n")
 _ADDITION = m.BinaryOperation(operator=m.Add())

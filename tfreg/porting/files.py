@@ -1,4 +1,10 @@
-"""Reads the sources to port and writes what became of them, whole or not at all."""
+"""Reads the sources to port and writes what became of them, whole or not at all.
+
+    for path in files.list_files(pathlib.Path(__file__), out=None):  # or of a folder
+        source, result = files.port(path)
+
+The trap: a file that declares its encoding, or has other line ends. Both stay.
+"""
 
 import ast
 import os
@@ -11,7 +17,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from porting import rewriting
+from tfreg.porting import rewriting
 
 
 class FileError(Exception):

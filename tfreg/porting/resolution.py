@@ -1,7 +1,9 @@
-"""What a name in a source file stands for, by its imports and scopes.
+r"""What a name in a source file stands for, by its imports and scopes.
 
-    found = Resolver(wrapper)
-    found.resolve(node)  # "contrib.conv2d" for slim.conv2d, tf.contrib.layers.conv2d
+    source = "import tf_slim as slim\nslim.conv2d(x, 8, 3)\n"
+    wrapper = metadata.MetadataWrapper(cst.parse_module(source))
+    call = wrapper.module.body[1].body[0].value
+    resolution.Resolver(wrapper).resolve(call.func)  # contrib.conv2d
 
 A name that is a parameter, or is bound to different things, stands for nothing.
 """
@@ -12,7 +14,7 @@ from typing import Any
 import libcst as cst
 from libcst import metadata
 
-from porting import names
+from tfreg.porting import names
 
 PROVIDERS = (
     metadata.ExpressionContextProvider,

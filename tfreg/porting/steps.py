@@ -1,10 +1,14 @@
-"""Training operations become training steps.
+r"""Training operations become training steps.
 
-    loss = loss_fn(images, labels)
-    train_op = slim.learning.create_train_op(loss, optimizer)
+    source = b'''import tensorflow.contrib.slim as slim
+    def make_train_op(images, labels, optimizer):
+        loss = loss_fn(images, labels)
+        return slim.learning.create_train_op(loss, optimizer)
+    '''
+    result = porting.rewriting.rewrite(source)
 
-becomes train_op = tf1.create_train_op(tf1.Model(loss_fn), optimizer): a function of the
-batch, the arguments of the function around it that have no default.
+returns tf1.create_train_op(tf1.Model(loss_fn), optimizer): a function of the batch, the
+arguments of the function around it that have no default.
 """
 
 import re
@@ -14,8 +18,8 @@ import libcst as cst
 from libcst import matchers as m
 from libcst import metadata
 
-from porting import arguments, names, totals
-from porting.work import Work
+from tfreg.porting import arguments, names, totals
+from tfreg.porting.work import Work
 
 _MINIMIZE = re.compile(r"tf\.train\.\w*Optimizer\(\)\.minimize")
 _BY_HAND = (

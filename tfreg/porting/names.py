@@ -1,5 +1,8 @@
 """What TF1's names are called on tfreg, and what has to be written by hand.
 
+    names.TABLE[names.normalize("tf.contrib.slim.flatten")].target  # tf1.layers.flatten
+    names.find_advice("tf.placeholder")
+
 A name here is normal: `tf.` stands for tensorflow and tensorflow.compat.v1, `contrib.`
 for tf.contrib.layers, tf.contrib.framework, tf.contrib.slim and tf_slim.
 """
@@ -166,7 +169,7 @@ _BY_HAND = [
         "write tf1.restore(path, net)",
     ),
     (r"tf\.contrib\.opt\.\w*W\w*", "write tfreg.optimizers.adamw"),
-    (r"tf\.mixed_precision", "write tfreg.precision"),
+    (r"tf\.mixed_precision", "pass precision to tfreg.Step"),
     (
         r"tf\.((\w+_)?variables|tables)_initializer|tf\.initialize_\w+"
         r"|tf\.initializers\.((\w+_)?variables|tables_initializer)",

@@ -1,5 +1,9 @@
 """Finds the calls that make variables or penalties, or add to collections.
 
+    wrapper = cst.MetadataWrapper(cst.parse_module("tf.cond(p, lambda: f(x), g)"))
+    call = wrapper.module.body[0].body[0].value
+    text = collecting.find_collecting(Resolver(wrapper), call)  # None: nothing
+
 What they add inside a loop's body or a branch would be lost, and what they add after a
 collection was read isn't in what was read.
 """
@@ -9,8 +13,8 @@ import re
 import libcst as cst
 from libcst import matchers as m
 
-from porting.resolution import Resolver
-from porting.work import get_text
+from tfreg.porting.resolution import Resolver
+from tfreg.porting.work import get_text
 
 _COLLECTING = re.compile(
     r"tf\.(get_default_graph\(\)\.)?(add_to_collections?|get_variable)"

@@ -1,0 +1,73 @@
+"""The commands by name, for the console, `python -m tfreg` and scripts/.
+
+    status = commands.main(["tfreg", "--version"])
+    status = commands.run("train", ["python scripts/train.py", "--help"])
+
+A command's module is imported when it is called, and TensorFlow once the command line
+has been checked.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import tfreg
+from tfreg.cli import process
+
+COMMANDS = {
+    "train": "trains a model with penalties and writes its directory, runs/NAME/",
+    "evaluate": "prints loss and accuracy of a finished run on its test set",
+    "sweep": "trains settings x seeds and writes a report on them",
+    "port": "rewrites TF1 scripts that use contrib, slim and collections",
+}
+_HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that a command line begins with; returns the exit status.
+
+    Args:
+        argv: the program's name, a command, its flags; None: those of the process.
+    """
+    argv = sys.argv if argv is None else argv
+    if argv[1:] and argv[1] in COMMANDS:
+        return run(argv[1], [f"tfreg {argv[1]}", *argv[2:]])
+    return process.run(lambda: _answer(argv[1:]))
+
+
+def _answer(words: Sequence[str]) -> int:
+    if words and words[0] in _HELP:
+        lines = [f"  tfreg {name:9} {text}" for name, text in COMMANDS.items()]
+        print("\n".join([tfreg.__doc__.partition("\n")[0], "", *lines]))
+        print("\n`tfreg COMMAND --help` shows a command's flags.")
+        return 0
+    if words and words[0] == "--version":
+        print(f"tfreg {tfreg.__version__}")
+        return 0
+    got = repr(words[0]) if words else "none"
+    raise process.UsageError(
+        f"a command must be one of {', '.join(COMMANDS)}, got {got}: see tfreg --help"
+    )
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Runs a command; returns the exit status.
+
+    Args:
+        name: one of COMMANDS.
+        argv: how the command is called, then its flags.
+    """
+    if name != "port":
+        return process.run(
+            lambda: importlib.import_module(f"tfreg.cli.{name}").main(argv)
+        )
+    # It stops between two files, and has statuses of its own.
+    process.open_streams()
+    try:
+        from tfreg.cli import port
+
+        return port.run(argv)
+    except KeyboardInterrupt:
+        text = "error: interrupted: files are written whole or not at all"
+        print(text, file=sys.stderr)
+        return 130

@@ -1,0 +1,44 @@
+"""`tfreg evaluate`: prints a finished run's loss and accuracy on its test set, as JSON.
+
+    status = evaluate.main(["tfreg evaluate", "--help"])
+
+One device is enough, whatever the run was trained on.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from tfreg import runs
+from tfreg.cli import commandline, process
+from tfreg.runs import directories
+
+USAGE = """
+Prints loss and accuracy of a finished run on its test set, as JSON.
+
+  tfreg evaluate --run=runs/NAME
+
+In a checkout, `python scripts/evaluate.py` is `tfreg evaluate`.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluates the run that the command line names; returns the exit status."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("run", None, "directory of the run", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir", None, "where the data are, if they moved", flag_values=values
+    )
+    if commandline.wants_help(argv):
+        print(commandline.format_help(USAGE, values), end="")
+        return 0
+    commandline.parse(values, argv)
+    if values["run"].value is None:
+        raise process.UsageError("run must be given: write --run=runs/NAME")
+    run, data_dir = values["run"].value, values["data_dir"].value
+    directories.read_config(pathlib.Path(run, directories.CONFIG))  # Or it raises.
+    process.import_tensorflow()
+    print(json.dumps(runs.evaluate(run, data_dir, process.tell)))
+    return 0

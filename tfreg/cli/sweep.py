@@ -1,0 +1,174 @@
+"""`tfreg sweep`: trains settings x seeds and writes a report.
+
+    status = sweep.main(["tfreg sweep", "--help"])
+
+The plan and the directory are checked before TensorFlow is imported.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+from absl import flags
+
+from tfreg.cli import commandline, process
+from tfreg.runs import config, directories
+from tfreg.sweeps import plans
+
+USAGE = """
+Trains settings x seeds, several runs at once, and writes a report on them.
+
+  tfreg sweep --reg=l2 --scales=1e-6:1e-2:9
+  tfreg sweep --reg=l1 --reg=l2 --reg_on=kernel --reg_on=kernel,bias
+  tfreg sweep --preset=note --dataset=mnist --data_dir=DIR
+  tensorboard --logdir runs/sweep-NAME
+
+In a checkout, `python scripts/sweep.py` is `tfreg sweep`.
+"""
+OWN = ("reg", "scale", "reg_on", "seed", "run_name")
+SCALES = "1e-6:1e-2:9"
+
+
+def _define(values: flags.FlagValues) -> None:
+    commandline.define_config(values, OWN)
+    several = {
+        "reg": "l1, l2 or l1_l2; may be given several times",
+        "reg_on": "kernel, bias, activity, with commas those penalized together; "
+        "may be given several times [kernel]",
+    }
+    for name, text in several.items():
+        flags.DEFINE_multi_string(name, None, text, flag_values=values)
+    texts = {
+        "preset": "note: the twelve settings of the note, instead of --reg",
+        "scales": "LOW:HIGH:COUNT, evenly in the logarithm, or a list; contrib's "
+        f"convention: Keras's L2 doubled [{SCALES}]",
+        "seeds": "number of seeds that each setting is trained with [5]",
+        "lanes": "runs at once, each on a core [the number of cores]",
+        "name": "the directory is sweep-NAME in --logdir [says what is run]",
+    }
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_bool(
+        "resume", False, "resume a sweep, keep its finished runs", flag_values=values
+    )
+    flags.DEFINE_bool("overwrite", False, "replace a sweep", flag_values=values)
+
+
+def _parse_int(values: flags.FlagValues, name: str, default: int) -> int:
+    text = values[name].value
+    try:
+        number = default if text is None else int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise process.UsageError(
+            f"{name} must be an int >= 1, got {text!r}: see --help"
+        )
+    return number
+
+
+def _make_plan(values: flags.FlagValues) -> plans.Plan:
+    base = commandline.make_config(values, config.Config(), OWN)
+    num_seeds = _parse_int(values, "seeds", 5)
+    preset, regs = values["preset"].value, values["reg"].value
+    if preset is not None:
+        given = [
+            n for n in ("reg", "reg_on", "scales", "activation") if values[n].value
+        ]
+        if preset != "note" or given:
+            raise process.UsageError(
+                "preset must be note, and reg, reg_on, scales and activation left to "
+                f"it, got {preset!r} with {', '.join(given) or 'nothing'}: choose one"
+            )
+        return plans.Plan(plans.make_note(base), num_seeds)
+    if regs is None:
+        raise process.UsageError(
+            "a sweep must know what is compared, got neither preset nor reg: write "
+            "--preset=note or --reg=l2"
+        )
+    scales = plans.parse_scales(values["scales"].value or SCALES)
+    targets = [tuple(text.split(",")) for text in values["reg_on"].value or ["kernel"]]
+    if "none" not in regs:
+        print("none, the unregularized baseline, is added")
+    regs = [reg for reg in regs if reg != "none"]
+    return plans.Plan(plans.make_paths(base, regs, targets, scales), num_seeds)
+
+
+def _get_directory(values: flags.FlagValues, plan: plans.Plan) -> pathlib.Path:
+    settings = plan.settings[0].config
+    name = values["name"].value
+    if name is None:
+        paths = dict.fromkeys(s.path for s in plan.settings if s.path)
+        told = "+".join(paths).replace(" on ", "_").replace(" + ", "+")
+        name = f"{told or 'note'}-{settings.dataset}"
+        name += f"-{settings.train_examples}" if settings.train_examples else ""
+    # Config knows what a directory may be called.
+    named = dataclasses.replace(settings, run_name=f"sweep-{name}")
+    return directories.get_path(named)
+
+
+def _check_packages() -> None:
+    """Raises where a report can't be written.
+
+    Raises:
+        ValueError: SciPy or matplotlib isn't installed.
+    """
+    for name in ("scipy", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(
+                f"a report must find the package {name}, got none: run python -m pip "
+                "install 'tfreg[sweep]' (or -e '.[sweep]')"
+            )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Sweeps as the command line says; returns the exit status."""
+    values = flags.FlagValues()
+    _define(values)
+    if commandline.wants_help(argv):
+        print(commandline.format_help(USAGE, values), end="")
+        return 0
+    commandline.parse(values, argv)
+    _check_packages()
+    plan = _make_plan(values)
+    directory = _get_directory(values, plan)
+    num_lanes = _parse_int(values, "lanes", len(os.sched_getaffinity(0)))
+    resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
+    with directories.claim_sweep(directory, plan.to_json(), resume, overwrite):
+        pass  # Or it is told at once: runner.train claims it again, seconds later.
+    told = [arg for arg in argv[1:] if arg not in ("--resume", "--overwrite")]
+    command = f"{argv[0]} {shlex.join(told)}"
+    return _sweep(plan, directory, num_lanes, resume, overwrite, command)
+
+
+def _sweep(
+    plan: plans.Plan,
+    directory: pathlib.Path,
+    num_lanes: int,
+    resume: bool,
+    overwrite: bool,
+    command: str,
+) -> int:
+    process.import_tensorflow()
+    import tensorflow as tf
+
+    from tfreg.sweeps import report, runner
+
+    if num_lanes > 1:
+        # A lane keeps to its core; TensorFlow may have started already in a test.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.get_logger().setLevel("ERROR")  # Many programs look like one traced again.
+    kept = f"finished runs are kept in {directory}, resume by --resume"
+    with process.stop_training(kept) as is_interrupted:
+        outcomes = runner.train(
+            plan, directory, num_lanes, resume, overwrite, is_interrupted
+        )
+    written = report.write(plan, directory, outcomes, command)
+    print(f"\n{written}\n{directory}/report.md")
+    print(f"tensorboard --logdir {shlex.quote(str(directory))}")
+    return 0

@@ -1,0 +1,104 @@
+"""`tfreg train`: trains a model and writes runs/NAME/.
+
+    status = train.main(["tfreg train", "--help"])
+
+Flags, rules and the directory are checked before TensorFlow is imported.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+
+from absl import flags
+
+from tfreg import runs
+from tfreg.cli import commandline, process
+from tfreg.runs import config, directories
+
+USAGE = """
+Trains a model with penalties and writes its directory, runs/NAME/.
+
+  tfreg train --reg=l2 --scale=1e-4
+  tfreg train --reg='l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'
+  tfreg train --config=runs/NAME/config.json --run_name=again
+  tfreg train --resume --run=runs/NAME
+  tensorboard --logdir runs/
+
+In a checkout, `python scripts/train.py` is `tfreg train`.
+"""
+
+
+def _define(values: flags.FlagValues) -> None:
+    commandline.define_config(values)
+    texts = {
+        "config": "config.json of a run, to repeat it",
+        "run": "directory of the run to resume, with its config",
+    }
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    switches = {
+        "overwrite": "replace the run's directory",
+        "resume": "resume the run if it is there",
+        "dry_run": "show variables and losses, write nothing",
+    }
+    for name, text in switches.items():
+        flags.DEFINE_bool(name, False, text, flag_values=values)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains as the command line says; returns the exit status."""
+    values = flags.FlagValues()
+    _define(values)
+    if commandline.wants_help(argv):
+        print(commandline.format_help(USAGE, values), end="")
+        return 0
+    commandline.parse(values, argv)
+    overwrite, resume = bool(values["overwrite"].value), bool(values["resume"].value)
+    if values["run"].value is not None and not resume:
+        raise process.UsageError("run must stand with --resume: add it")
+    if resume and overwrite:
+        raise process.UsageError("resume must stand without --overwrite: drop one")
+    settings = commandline.make_config(values, _read_base(values))
+    if values["dry_run"].value:
+        process.import_tensorflow()
+        runs.show(settings)
+        return 0
+    if not _may_have_workers(settings):
+        # At once: runs.train claims it again, seconds later.
+        path = directories.get_path(settings)
+        with directories.claim(path, overwrite, resume):
+            if resume:
+                directories.read_finished(path, settings)
+    return _train(settings, overwrite, resume)
+
+
+def _may_have_workers(settings: config.Config) -> bool:
+    """Tells whether another process may have made the run's directory already."""
+    is_listed = "TF_CONFIG" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ
+    auto = settings.strategy == "auto"
+    return settings.strategy == "multi_worker" or (auto and is_listed)
+
+
+def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
+    process.import_tensorflow()
+    from tfreg.training import strategies
+
+    path = directories.get_path(settings)
+    with process.stop_training(f"saved in {path}") as is_interrupted:
+        result = runs.train(settings, overwrite, resume, is_interrupted, process.tell)
+    test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
+    print(f"test {test}")
+    # The other workers have written nothing.
+    strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
+    if strategies.is_chief(strategy):
+        print(f"{path}\ntensorboard --logdir {shlex.quote(settings.logdir)}")
+    return 0
+
+
+def _read_base(values: flags.FlagValues) -> config.Config:
+    """Returns the config that the other flags change."""
+    if values["run"].value is not None:
+        return directories.read_run(values["run"].value)
+    if values["config"].value is not None:
+        return directories.read_config(values["config"].value)
+    return config.Config()
