@@ -11,7 +11,7 @@ import inspect
 import itertools
 import re
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -45,17 +45,24 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
     """
     named: list[tuple[str, Any]] = []
     walked: set[int] = set()
-    waiting = [("", model), *_list_attributes("", model)]
-    for path, item in waiting:  # Which grows.
+    waiting: list[tuple[str, Any, tuple[int, ...]]] = [("", model, ())]
+    for path, item, holders in waiting:  # Which grows.
+        inside = (*holders, id(item))
         if isinstance(item, Mapping):
-            waiting += [(_join(path, key), value) for key, value in item.items()]
+            children = item.items()
         elif isinstance(item, list | tuple | set | frozenset):
-            waiting += [(_join(path, i), value) for i, value in enumerate(item)]
+            children = enumerate(item)  # type: ignore[assignment]
         elif terms.is_variable(item) or _is_module(item):
             named.append((path, item))
-            if id(item) not in walked and item is not model:
-                waiting += _list_attributes(path, item)
-            walked.add(id(item))
+            children = _get_attributes(item)
+            # Again under another path, but round no circle; Keras names by itself.
+            if id(item) in walked and not isinstance(item, tf.Module):
+                continue
+        else:
+            children = _get_attributes(item) if item is model else ()  # type: ignore
+        walked.add(id(item))
+        if id(item) not in holders:
+            waiting += [(_join(path, key), value, inside) for key, value in children]
     known = {id(part) for _, part in named}
     others = getattr(model, "variables", None) or ()
     named += [(str(v.name), v) for v in others if id(v) not in known]
@@ -67,13 +74,11 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
     return named
 
 
-def _list_attributes(path: str, item: Any) -> list[tuple[str, Any]]:
+def _get_attributes(item: Any) -> ItemsView[str, Any]:
     attributes = {} if terms.is_variable(item) else getattr(item, "__dict__", {})
-    return [
-        (_join(path, name), value)
-        for name, value in sorted(attributes.items())
-        if not name.startswith("_self_")  # TensorFlow's books of dependencies.
-    ]
+    # TensorFlow's books of dependencies hold no others.
+    kept = {k: v for k, v in sorted(attributes.items()) if not k.startswith("_self_")}
+    return kept.items()
 
 
 def _join(path: str, key: Any) -> str:
