@@ -121,11 +121,10 @@ class Claim:
 
         Raises:
             DirectoryError, BusyError: another process has made it in the meantime.
-            OSError: it can't be made.
+            OSError: it can't be made; the error has a filename.
         """
         if self._lock is None:
-            with files.explain_errors(self._path):
-                files.make_directory(self._path)
+            files.make_directory(self._path)
             self._acquire()
         _clear(self._path, self._last, self._keeps)
         manifests.remove_leftovers(self._path / manifests.FOLDER)
