@@ -1,7 +1,8 @@
 """What a sweep compares: settings, each a Config, and their baselines.
 
-    plan = tfreg.sweeps.plans.make_paths(config.Config(), ["l2"], [("kernel",)], scales)
-    plan = tfreg.sweeps.plans.make_note(config.Config(dataset="mnist"))
+    scales = plans.parse_scales("1e-5:1e-2:4")
+    compared = plans.make_paths(config.Config(), ["l2"], [("kernel",)], scales)
+    compared = plans.make_note(config.Config(dataset="mnist"))
 
 The trap: Keras's `l2(s)` and contrib's differ by a factor of two. A setting is told in
 both conventions.

@@ -1,9 +1,9 @@
 """Settings x seeds -> a directory of runs, several of them at once.
 
-    settings = grid.make_paths(config.Config(), ["l2"], [("kernel",)], [1e-4, 1e-3])
-    plan = sweep.Plan(settings, num_seeds=5)
-    outcomes = sweep.train(plan, "runs/sweep-l2", num_lanes=2)
-    tests = sweep.evaluate_test(plan, "runs/sweep-l2", ["none"])
+    compared = plans.make_paths(settings, ["l2"], [("kernel",)], [1e-4, 1e-3])
+    plan = runner.Plan(compared, num_seeds=2)
+    outcomes = runner.train(plan, "runs/sweep-l2", num_lanes=2)
+    tests = runner.evaluate_test(plan, "runs/sweep-l2", ["none"])
 
 The trap: a coefficient chosen by the test set. The outcomes know nothing of it: it is
 read afterwards, for the settings that are named.
