@@ -66,6 +66,7 @@ setuptools.setup(
             "hypothesmith",
             "import-linter>=2",
             "mypy",
+            "pdoc",
             "pytest>=8",
             "pytest-xdist",
             "ruff~=0.17.6",  # another minor version formats otherwise
