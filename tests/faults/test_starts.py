@@ -8,6 +8,7 @@ import sys
 import time
 
 import faults
+import forks
 import pytest
 
 from tfreg.training import checkpoints
@@ -45,7 +46,7 @@ def test_of_many_starts_one_runs(tmp_path, flag):
 @pytest.mark.slow
 def test_of_many_processes_of_the_script_one_runs(tmp_path):
     faults.write_points(tmp_path / "points.npz")
-    script = [sys.executable, str(faults.SCRIPTS / "train.py")]
+    script = [sys.executable, str(forks.SCRIPTS / "train.py")]
     command = [*script, *faults.get_flags(tmp_path), "--epochs=100000", "--resume"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     started = [
