@@ -17,6 +17,7 @@ import sys
 import termios
 import time
 
+import forks
 import numpy as np
 import pytest
 
@@ -297,19 +298,10 @@ def test_without_mlxtend_the_default_says_what_to_install(call, monkeypatch):
 
 @pytest.mark.slow
 def test_an_output_that_cannot_be_written_ends_with_6(tmp_path):
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            get_command("train", "--help"),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env=get_environment(),
-            text=True,
-        )
-    assert done.returncode == 6
-    assert done.stderr == (
-        "error: the output must be written, got No space left on device: "
-        "write it elsewhere\n"
-    )
+    arguments = forks.run_script, "train", ["--help"]
+    job = forks.Job(tmp_path, *arguments, log="/dev/full", errors="err.txt")
+    assert job.wait(STARTS) == 6
+    assert re.fullmatch(r"error: .*No space left on device.*\n", job.read_errors())
 
 
 def find_unshare():
@@ -354,11 +346,12 @@ def test_the_default_data_need_no_network(fresh):
 @pytest.mark.slow
 def test_evaluation_is_the_results_to_the_bit_from_anywhere(fresh, tmp_path):
     (path,) = (fresh[0] / "runs").iterdir()
-    done = run_process(get_command("evaluate", f"--run={path}"), tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    arguments = forks.run_script, "evaluate", [f"--run={path}"]
+    job = forks.Job(tmp_path, *arguments, errors="err.txt")
+    assert (job.wait(), job.read_errors()) == (0, "")
     result = json.loads((path / "result.json").read_text())
-    assert json.loads(done.stdout) == result["test"]
-    assert list(tmp_path.iterdir()) == []
+    assert json.loads(job.read()) == result["test"]
+    assert list_files(tmp_path) == {"log.txt", "err.txt"}
 
 
 @pytest.mark.slow
@@ -393,8 +386,9 @@ def start(command, folder, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("name", "number"), [("train", signal.SIGINT), ("evaluate", signal.SIGTERM)]
+)
 def test_a_signal_while_tensorflow_is_imported_ends_at_once(tmp_path, name, number):
     process = start(get_command(name), tmp_path, stderr=subprocess.PIPE)
     maps = pathlib.Path(f"/proc/{process.pid}/maps")
@@ -416,16 +410,12 @@ def wait_until(is_so):
 
 @pytest.mark.slow
 def test_a_terminated_run_has_saved_its_state(tmp_path):
-    command = get_command("train", "--epochs=2000", "--run_name=a")
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start(command, tmp_path, **pipes)
-    for line in process.stdout:
-        if line.startswith("epoch    3/2000"):
-            break
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=STARTS)
-    assert process.returncode == 143
-    assert err == "interrupted by SIGTERM: saved in runs/a\n"
+    arguments = forks.run_script, "train", ["--epochs=2000", "--run_name=a"]
+    job = forks.Job(tmp_path, *arguments, errors="err.txt")
+    wait_until(lambda: "epoch    3/2000" in job.read())
+    os.kill(job.pid, signal.SIGTERM)
+    assert job.wait(STARTS) == 143
+    assert job.read_errors() == "interrupted by SIGTERM: saved in runs/a\n"
     told = []
     found = runs.evaluate(tmp_path / "runs" / "a", tell=told.append)
     assert set(found) == {"loss", "accuracy"}
@@ -440,7 +430,6 @@ def test_a_terminated_run_has_saved_its_state(tmp_path):
 @pytest.mark.parametrize(
     ("redirection", "flags", "status"),
     [
-        (">&-", "", 0),
         ("<&- >&- 2>&-", "", 0),
         ("| true", "", 6),
         ("2> /dev/full", "--reg=l3", 2),
@@ -457,24 +446,18 @@ def test_closed_and_full_outputs_have_the_status_of_what_was_done(
     assert (tmp_path / "runs/a/result.json").exists() == (status == 0)
 
 
-# Stands for the compiler, which no Python handler interrupts: os.read retries.
-STUBBORN = """
-import os, sys, time
-sys.path.insert(0, {scripts!r})
-import commandline, {name}
-from tfreg import runs
+def work_stubbornly(name, argument):
+    """Runs a script in which something stands for the compiler: os.read retries."""
 
-def work(*arguments):
-    os.makedirs("runs/a", exist_ok=True)
-    if {name!r} == "train":
-        arguments[3]()  # As training asks before its first step.
-    print("ready", flush=True)
-    os.read(os.pipe()[0], 1)
+    def work(*arguments):
+        os.makedirs("runs/a", exist_ok=True)
+        if name == "train":
+            arguments[3]()  # As training asks before its first step.
+        print("ready", flush=True)
+        os.read(os.pipe()[0], 1)
 
-runs.{name} = work
-argv = ["x", {argument!r}]
-sys.exit(commandline.run(lambda: {name}.main(argv)))
-"""
+    setattr(runs, name, work)
+    return forks.run_script(name, [argument])
 
 
 @pytest.mark.slow
@@ -483,18 +466,18 @@ sys.exit(commandline.run(lambda: {name}.main(argv)))
     [("train", "--run_name=a", 2), ("evaluate", "--run=runs/a", 1)],
 )
 def test_nothing_holds_off_the_last_signal(tmp_path, name, argument, times):
-    code = STUBBORN.format(scripts=str(SCRIPTS), name=name, argument=argument)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start([sys.executable, "-c", code], tmp_path, **pipes)
-    assert process.stdout.readline() == "ready\n"
+    job = forks.Job(tmp_path, work_stubbornly, name, argument, errors="err.txt")
+    wait_until(lambda: job.read() == "ready\n")
+    told = ""
     for _ in range(times - 1):
-        process.send_signal(signal.SIGINT)
-        told = "stopping soon; once more to stop at once\n"
-        assert process.stderr.readline() == told
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=STARTS)
-    assert err == "error: ended at once by SIGINT: nothing more is saved\n"
-    assert process.returncode == 130
+        os.kill(job.pid, signal.SIGINT)
+        wait_until(job.read_errors)
+        told = job.read_errors()
+        assert "once more" in told and told.count("\n") == 1
+    os.kill(job.pid, signal.SIGINT)
+    assert job.wait(STARTS) == 130
+    assert "SIGINT" in job.read_errors().removeprefix(told)
+    assert job.read_errors().removeprefix(told).startswith("error: ")
 
 
 def take_terminal():
