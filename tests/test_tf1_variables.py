@@ -258,7 +258,7 @@ def choose(t, name):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=100)
 @hypothesis.given(st.lists(st.recursive(LEAVES, open_scopes, max_leaves=12)))
 def test_any_nest_of_scopes_names_reuses_and_refuses_as_tf1(program):
     truth, ours, refusals = [], [], []
