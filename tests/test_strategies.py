@@ -20,27 +20,27 @@ FLAGS = ["--reg=l2", "--scale=1e-3", "--reg_on=kernel,bias", "--run_name=a"]
 
 
 def test_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="strategy must be one of auto, one, .*'two'"):
+    with pytest.raises(ValueError, match="strategy .*auto, one, .*'two'"):
         strategies.make_strategy("two")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"cluster": 3}'])
 def test_broken_tf_config_is_one_sentence(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(ValueError, match="TF_CONFIG must be JSON with a cluster"):
+    with pytest.raises(ValueError, match="TF_CONFIG .*JSON"):
         strategies.make_strategy("auto")
 
 
 def test_multi_worker_must_know_its_workers(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
-    with pytest.raises(ValueError, match="multi_worker must know its workers"):
+    with pytest.raises(ValueError, match="multi_worker"):
         strategies.make_strategy("multi_worker")
 
 
 def test_splitting_a_cpu_that_is_in_use_is_refused():
     tf.zeros([])
-    with pytest.raises(ValueError, match="logical_devices must be set before .* got 3"):
+    with pytest.raises(ValueError, match="logical_devices .* 3"):
         strategies.make_strategy("one", logical_devices=3)
 
 

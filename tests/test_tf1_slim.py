@@ -59,7 +59,7 @@ def test_an_explicit_none_overrides_the_scopes_default():
 def test_what_takes_no_defaults_is_refused(enter, error, message):
     with pytest.raises(error, match=message), enter():
         pass
-    with pytest.raises(ValueError, match="func must be decorated by add_arg_scope"):
+    with pytest.raises(ValueError, match="add_arg_scope"):
         tf1.arg_scoped_arguments(len)
 
 
