@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tfreg import data, optimizers, rules
-from tfreg.training import precision, strategies
 from tfreg.optimizers import schedules
+from tfreg.training import precision, strategies
 
 MODELS = ("mlp", "cnn")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "gelu", "linear")

@@ -20,8 +20,8 @@ import rich.table
 import rich.text
 import tensorflow as tf
 
-from tfreg.layers import base
 from tfreg.collections import terms
+from tfreg.layers import base
 
 
 class _Console(rich.console.Console):

@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 import tfreg
-
 from tfreg import data
 from tfreg.training import loop
 

@@ -19,10 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg import data, losses, models, optimizers, rules
+from tfreg.collections import store
+from tfreg.optimizers import schedules
 from tfreg.runs import config, console, directories, results
 from tfreg.training import checkpoints, events, loop, step, strategies, trainer
-from tfreg.optimizers import schedules
-from tfreg.collections import store
 
 
 class WorkerError(RuntimeError):
