@@ -11,7 +11,7 @@ PACKAGE = (ROOT / "tfreg" / "__init__.py").read_text(encoding="utf-8")
 (VERSION,) = re.findall(r'^__version__ = "(.+)"$', PACKAGE, re.M)
 
 # 2.16 is the first TensorFlow with Keras 3, which the documented numbers are compared
-# with. Tested with 2.21 only.
+# with. .ci/matrix tests the versions from there on.
 TENSORFLOW = "tensorflow{extra}>=2.16"
 
 EXAMPLES = ["matplotlib", "mlxtend"]

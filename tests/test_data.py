@@ -1010,5 +1010,5 @@ def test_a_stream_refuses_an_order_that_does_not_fit(order):
 @pytest.mark.parametrize("examples_per_call", [0, -1, 2.0, True, None])
 def test_a_stream_refuses_blocks_of_less_than_one_row(examples_per_call):
     split = data.Split(np.zeros((6, 2), np.float32), np.arange(6, dtype=np.int32))
-    with pytest.raises(ValueError, match="examples_per_call must be an int from 1"):
+    with pytest.raises(ValueError, match="examples_per_call"):
         data.stream(split, np.arange(6), examples_per_call)

@@ -591,10 +591,10 @@ def test_replicas_add_their_gradients_up(strategy):
 def test_mirrored_variables_outside_a_replica_are_refused(strategy):
     with strategy.scope():
         w, optimizer = tf.Variable([1.0]), optimizers.sgd(0.1)
-        with pytest.raises(RuntimeError, match="call apply inside strategy.run"):
+        with pytest.raises(RuntimeError, match=r"strategy\.run"):
             optimizer.apply([tf.ones([1])], [w])
     # Here the handle would be the first replica's, and the second left behind.
-    with pytest.raises(RuntimeError, match="call apply inside strategy.run"):
+    with pytest.raises(RuntimeError, match=r"strategy\.run"):
         optimizer.apply([tf.ones([1])], [w])
     assert w.numpy() == [1.0]
     assert optimizer.step.numpy() == 0
@@ -605,7 +605,7 @@ def test_optimizer_of_another_strategy_is_refused(strategy):
         w = tf.Variable([1.0])
     # Its step would be counted once by each replica.
     optimizer = optimizers.sgd(0.1)
-    with pytest.raises(RuntimeError, match=r"make all in strategy\.scope\(\)"):
+    with pytest.raises(RuntimeError, match=r"strategy\.scope"):
         strategy.run(lambda: optimizer.apply([tf.ones([1])], [w]))
 
 
@@ -826,14 +826,14 @@ def test_other_variables_are_refused():
     optimizer = optimizers.adam()
     optimizer.build([a, b])
     for others in ([a], [b, a], [a, tf.Variable(1.0, name="b")]):
-        with pytest.raises(ValueError, match=r"must be those built, \['a:0', 'b:0'\]"):
+        with pytest.raises(ValueError, match=r"\['a:0', 'b:0'\]"):
             optimizer.apply([1.0] * len(others), others)
     assert a.numpy() == 1.0
 
 
 def test_variable_named_twice_is_refused():
     a = tf.Variable(1.0, name="a")
-    with pytest.raises(ValueError, match=r"each once, got \['a:0', 'a:0'\]"):
+    with pytest.raises(ValueError, match=r"\['a:0', 'a:0'\]"):
         optimizers.adam().build([a, a])
 
 

@@ -110,7 +110,7 @@ def is_python(source):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@hypothesis.settings(max_examples=100)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(st.sampled_from(IMPORTS), statements)
 def test_a_port_of_tf1_parses_and_is_complete(imports, body):
     source = f"{imports}\n{body}\n"
@@ -125,7 +125,7 @@ def test_a_port_of_tf1_parses_and_is_complete(imports, body):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=20)
 @hypothesis.given(hypothesmith.from_grammar())
 def test_a_port_of_anything_parses_and_stays_as_it_is(source):
     hypothesis.assume(is_python(source + TAIL))
@@ -134,7 +134,7 @@ def test_a_port_of_anything_parses_and_stays_as_it_is(source):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=4)
 @hypothesis.given(st.sampled_from(STDLIB))
 def test_pythons_own_library_stays_as_it_is(path):
     check_untouched(path.read_text(encoding="utf-8"))

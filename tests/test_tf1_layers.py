@@ -521,13 +521,13 @@ def test_what_no_layer_takes_is_refused(call, message):
 
 def test_what_is_known_too_late_is_refused():
     net = tf1.Model(lambda x, flag: tf1.layers.batch_norm(x, is_training=flag))
-    with pytest.raises(ValueError, match="is_training must be known when it is traced"):
+    with pytest.raises(ValueError, match="is_training"):
         tf.function(net)(tf.ones([2, 3]), tf.constant(True))
     run = tf.function(
         tf1.Model(lambda x: tf1.layers.fully_connected(x, 1)),
         input_signature=[tf.TensorSpec([None, None])],
     )
-    with pytest.raises(ValueError, match="channels of the inputs must be known, got"):
+    with pytest.raises(ValueError, match="channels"):
         run(tf.ones([2, 3]))
 
 

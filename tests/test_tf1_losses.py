@@ -180,21 +180,19 @@ def test_a_step_in_which_nothing_was_collected_has_no_total():
         v1.losses.get_total_loss()
     with (
         tfreg.step_scope(),
-        pytest.raises(ValueError, match="losses must be collected before their total"),
+        pytest.raises(ValueError, match="total"),
     ):
         tf1.losses.get_total_loss()
 
 
 def test_what_would_go_stale_is_refused():
-    with pytest.raises(ValueError, match="a loss must be added inside a step, got one"):
+    with pytest.raises(ValueError, match="step"):
         tf1.losses.mean_squared_error([1.0], [2.0])
     alone = tf1.losses.mean_squared_error([1.0], [2.0], loss_collection=None)
     assert float(alone) == 1.0
     with tfreg.step_scope():
         tf1.losses.compute_weighted_loss([1.0, 2.0], reduction="none")
-        with pytest.raises(
-            ValueError, match="losses must be scalars, got .* reduce it"
-        ):
+        with pytest.raises(ValueError, match="scalar"):
             tf1.losses.get_total_loss()
 
 
@@ -238,7 +236,7 @@ def test_eager_code_does_not_miss_what_a_function_collected():
     run = tf.function(lambda x: tf1.losses.mean_squared_error([0.0], x * w))
     with (
         tfreg.step_scope(),
-        pytest.raises(ValueError, match="must be collected in the"),
+        pytest.raises(ValueError, match="collected"),
     ):
         run(tf.ones([1]))
         tf1.losses.get_total_loss()

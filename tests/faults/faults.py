@@ -9,16 +9,15 @@ The whole of the suite is `TFREG_FAULTS=whole python -m pytest tests/faults -s`.
 
 import hashlib
 import json
-import multiprocessing
 import os
 import subprocess
-import sys
 import time
 
+import forks
 import numpy as np
 import tensorflow as tf
 
-from tfreg.cli import commands, process
+from tfreg.cli import process
 from tfreg.runs import config, directories
 from tfreg.training import checkpoints, files, manifests
 
@@ -26,52 +25,10 @@ WHOLE = os.environ.get("TFREG_FAULTS") == "whole"
 VOLATILE = ("wall_seconds", "steps_per_second")
 STATUSES = {0, 2, 3, 4, 5, 6, 75}  # That a user's mistake or a fault may end with.
 
-# Importing TensorFlow takes seconds and computes nothing: a fork of it is as good as
-# new where no operation has run.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tfreg.cli.train", "tfreg.runs.runner"])
 
-
-class Job:
-    """A function in a process of its own, with its output in a file."""
-
-    def __init__(self, folder, log, call, *args):
-        self.log = folder / log
-        self._process = _context.Process(
-            target=_run, args=(folder, self.log, call, args), daemon=True
-        )
-        self._process.start()
-        self.pid = self._process.pid
-
-    def ends_within(self, seconds):
-        """Waits that long at most; tells whether it has ended."""
-        self._process.join(seconds)
-        return not self._process.is_alive()
-
-    def wait(self, seconds=300):
-        """Returns the exit status, minus the signal's number where one killed it."""
-        self._process.join(seconds)
-        assert self._process.exitcode is not None, f"it still runs: {self.read()}"
-        return self._process.exitcode
-
-    def read(self):
-        """Returns what it printed."""
-        return self.log.read_text() if self.log.exists() else ""
-
-
-def _run(folder, log, call, args):
-    os.chdir(folder)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    status = call(*args)
-    sys.stdout.flush()
-    os._exit(status)
-
-
-def run_script(argv):
+def train_with(argv):
     """Runs `tfreg train` with flags; returns its exit status."""
-    return commands.run("train", ["tfreg train", *argv])
+    return forks.run_script("train", argv)
 
 
 def get_flags(folder):
@@ -93,7 +50,7 @@ def train(folder, *flags, log="log.txt"):
     """Starts such a training in `folder`, with more flags."""
     if not (folder / "points.npz").exists():
         write_points(folder / "points.npz")
-    return Job(folder, log, run_script, [*get_flags(folder), *flags])
+    return forks.Job(folder, train_with, [*get_flags(folder), *flags], log=log)
 
 
 def write_points(path):
@@ -203,7 +160,7 @@ class Traced:
         go = folder / "go"
         directory = folder / ("logs/runs/a" if claims else "") / "checkpoints"
         arguments = directory, values, go, synced, claims
-        job = Job(folder, "log.txt", save_when_told, *arguments)
+        job = forks.Job(folder, save_when_told, *arguments)
         while not (folder / "ready").exists():
             time.sleep(0.01)
         log = folder / "strace.txt"

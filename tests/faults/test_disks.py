@@ -9,6 +9,7 @@ import resource
 import subprocess
 
 import faults
+import forks
 import pytest
 
 from tfreg.training import manifests
@@ -89,7 +90,7 @@ def _train_with_small_files(size, pipe, argv):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    return faults.run_script(argv)
+    return faults.train_with(argv)
 
 
 @pytest.mark.parametrize("size", [0, 512, 4096])  # The last is too small for events.
@@ -98,7 +99,7 @@ def test_files_that_must_be_small_end_it_in_a_sentence(tmp_path, size):
     argv = faults.get_flags(tmp_path) + [EPOCHS]
     os.mkfifo(tmp_path / "pipe")
     arguments = size, str(tmp_path / "pipe"), argv
-    job = faults.Job(tmp_path, "log.txt", _train_with_small_files, *arguments)
+    job = forks.Job(tmp_path, _train_with_small_files, *arguments)
     printed = (tmp_path / "pipe").read_text()
     assert job.wait() == (6 if size < 4096 else 0), printed
     assert "Traceback" not in printed
@@ -117,14 +118,14 @@ def _train_with_a_bad_sync(number, argv):
         sync(descriptor)
 
     os.fsync = fail
-    return faults.run_script(argv)
+    return faults.train_with(argv)
 
 
 @pytest.mark.parametrize("number", range(1, 31 if faults.WHOLE else 4))
 def test_a_training_in_which_an_fsync_fails_names_the_place(tmp_path, number):
     faults.write_points(tmp_path / "points.npz")
     argv = faults.get_flags(tmp_path) + ["--epochs=1"]
-    job = faults.Job(tmp_path, "log.txt", _train_with_a_bad_sync, number, argv)
+    job = forks.Job(tmp_path, _train_with_a_bad_sync, number, argv)
     status = job.wait()
     place = r"'(\.|runs(/a.*)?)' must be (readable or )?writ(able|ten), got Input"
     assert re.search(place, job.read())

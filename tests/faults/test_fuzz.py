@@ -49,7 +49,7 @@ def check_line(folder, argv):
     shown = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     quiet = contextlib.redirect_stdout(io.StringIO())
     with contextlib.redirect_stderr(shown), quiet:
-        status = faults.run_script(argv)
+        status = faults.train_with(argv)
     shown.seek(0)
     err = shown.read()
     assert status in faults.STATUSES and "Traceback" not in err

@@ -8,6 +8,7 @@ import signal
 import time
 
 import faults
+import forks
 import pytest
 
 from tfreg.runs import builder
@@ -36,7 +37,7 @@ def _train_slowly(phase, argv):
         return call(*args, **kwargs)
 
     setattr(place, name, wait_and_call)
-    return faults.run_script(argv)
+    return faults.train_with(argv)
 
 
 @pytest.mark.slow
@@ -45,7 +46,7 @@ def test_a_signal_ends_a_training_of_the_default_sizes(tmp_path, number):
     rng, waits = random.Random(0), []
     for i in range(NUM_SIGNALS):
         argv = [f"--run_name=run{i}", "--epochs=100000", "--reg=l2"]
-        job = faults.Job(tmp_path, f"log{i}.txt", faults.run_script, argv)
+        job = forks.Job(tmp_path, faults.train_with, argv, log=f"log{i}.txt")
         while "steps/s" not in job.read():
             time.sleep(0.05)
         time.sleep(rng.random())
@@ -63,7 +64,7 @@ def test_a_signal_ends_a_training_of_the_default_sizes(tmp_path, number):
 def alone(tmp_path_factory):
     """Returns how a run of the default sizes, left alone, is described."""
     folder = tmp_path_factory.mktemp("alone")
-    job = faults.Job(folder, "log.txt", faults.run_script, FLAGS)
+    job = forks.Job(folder, faults.train_with, FLAGS)
     assert job.wait() == 0, job.read()
     return faults.describe(folder / "runs" / "a")
 
@@ -71,13 +72,13 @@ def alone(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(("phase", "number"), CASES if faults.WHOLE else CASES[3:5])
 def test_a_signal_ends_any_phase_and_the_run_goes_on(tmp_path, alone, phase, number):
-    job = faults.Job(tmp_path, "log.txt", _train_slowly, phase, FLAGS)
+    job = forks.Job(tmp_path, _train_slowly, phase, FLAGS)
     while not (tmp_path / "begun").exists():
         assert not job.ends_within(0.01), job.read()
     os.kill(job.pid, number)
     assert job.wait() == 128 + number, job.read()
     is_saved = "saved in runs/a\n" in job.read()
     assert is_saved == (phase in ("evaluation", "saving")), job.read()
-    job = faults.Job(tmp_path, "log.txt", faults.run_script, [*FLAGS, "--resume"])
+    job = forks.Job(tmp_path, faults.train_with, [*FLAGS, "--resume"])
     assert job.wait() == 0, job.read()
     assert faults.describe(tmp_path / "runs" / "a") == alone

@@ -1,9 +1,9 @@
 """Gradients of several replicas: packed into few vectors and added up at once.
 
-    gradients = tape.gradient(loss, variables)  # in strategy.run
+    gradients = tape.gradient(loss, model.trainable_variables)  # in strategy.run
     summed = tfreg.optimizers.sum_over_replicas(gradients)
     clipped, norm = tf.clip_by_global_norm(summed, 1.0)
-    optimizer.apply(clipped, variables, summed=True)
+    optimizer.apply(clipped, model.trainable_variables, summed=True)
 
 The trap: clipping what one replica has, which is no clipping of the sum.
 """

@@ -2,6 +2,7 @@
 
     optimizer = optimizers.adam(schedules.cosine(1e-3, num_steps=9_000))
     optimizer.build(model.trainable_variables)
+    gradients = tape.gradient(loss, model.trainable_variables)
     optimizer.apply(gradients, model.trainable_variables)  # in a tf.function or out
 
 The trap: a learning rate or a step held as a Python number is frozen at tracing. Here

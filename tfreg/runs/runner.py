@@ -1,8 +1,7 @@
 """Config -> a finished run directory.
 
-    settings = tfreg.runs.config.Config(reg="l2", scale=1e-4)
-    result = tfreg.runs.train(settings)  # writes runs/NAME/, returns its result.json
-    tfreg.runs.evaluate("runs/NAME")["accuracy"]
+    result = runs.train(settings)  # writes runs/a/, returns its result.json
+    runs.evaluate("runs/a")["accuracy"]
 
 The trap: two processes that train in one directory, or one that replaces a run before
 it knows that its own can start.

@@ -1,6 +1,6 @@
 """A sweep's picture: the paths of scales, or a table as points with intervals.
 
-    checkpoints.write_whole("report.png", figures.draw(plan, outcomes, ...))
+    png = plots.draw(plan, outcomes, rows, choices, tests, "accuracy")
 
 matplotlib is imported where it is needed: `pip install tfreg[sweep]`.
 """

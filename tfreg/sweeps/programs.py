@@ -1,8 +1,9 @@
 """Programs compiled once, in which the penalties' scales and the seed are data.
 
-    lanes = Lanes(configs, dataset, strategy)
-    with lanes.take(configs[3]) as lane:
-        run = lane.start(configs[3])  # as runs.build, and nothing is compiled again
+    seeds = [dataclasses.replace(settings, seed=seed) for seed in range(3)]
+    lanes = programs.Lanes(seeds, dataset, strategy)
+    with lanes.take(seeds[2]) as lane:
+        run = lane.start(seeds[2])  # as runs.build, and nothing is compiled again
         run.loop.train(0)
 
 The trap: a graph compiled anew for every coefficient, because it is a constant in it.

@@ -1,6 +1,6 @@
 """What a sweep says: tables, words, choices by the validation set, pictures.
 
-    text = report.write(plan, "runs/sweep-l2", outcomes, command)  # for the terminal
+    text = report.write(plan, "runs/sweep-l2", outcomes, "sweep.py --reg=l2")
 
 The trap: the test set read before the choice is made. Here the choice is made and
 written first, from outcomes that know nothing of the test set.

@@ -1,7 +1,7 @@
 """A sweep's rows over its seeds, and what the validation set chooses.
 
-    rows = comparison.summarize(plan, outcomes)
-    choices = comparison.choose(plan, outcomes)
+    rows = selection.summarize(plan, outcomes)
+    choices = selection.choose(plan, outcomes)
 
 The trap: a choice by the test set. Outcomes know nothing of it.
 """

@@ -1,8 +1,9 @@
 """What differs and what doesn't, over seeds; which scale to take.
 
-    difference = statistics.compare(accuracies, of_baseline)  # paired by seed
-    p_values = statistics.correct_holm([difference.p for ...])
-    best, within = statistics.choose_scales(scales, validation_losses)
+    difference = statistics.compare([0.91, 0.92, 0.94], [0.90, 0.90, 0.91])  # by seed
+    p_values = statistics.correct_holm([difference.p, 0.04])
+    losses = [[0.30, 0.31], [0.29, 0.30]]  # on the validation set: [scales, seeds]
+    best, within = statistics.choose_scales([1e-4, 1e-3], losses)
 
 The trap: a difference between two runs, which may be noise, taken for one between two
 settings. SciPy is imported where it is needed: `pip install tfreg[sweep]`.

@@ -2,7 +2,7 @@
 
     decay = tf1.l2_regularizer(1e-4)
     with tf1.arg_scope([tf1.layers.conv2d], weights_regularizer=decay):
-        x = tf1.layers.conv2d(x, 64, [3, 3])
+        x = tf1.layers.conv2d(pictures, 64, [3, 3])
         x = tf1.layers.conv2d(x, 64, [3, 3], weights_regularizer=None)  # not this one
 
 The trap: a replica's thread, which knows nothing of the scopes of whoever runs it.

@@ -1,6 +1,6 @@
 """The functions of tf.layers, with their names and defaults, which aren't contrib's.
 
-    x = core_layers.conv2d(x, 32, 3, padding="same", activation=tf.nn.relu)
+    x = core_layers.conv2d(pictures, 32, 3, padding="same", activation=tf.nn.relu)
     x = core_layers.dense(core_layers.flatten(x), 10, kernel_regularizer=regularizer)
 
 They are called in the forward function of a `tf1.Model`. The trap: padding is "valid",

@@ -1,7 +1,7 @@
 """The layers of contrib and slim: functions that make their variables by name.
 
     with tf1.arg_scope([layers.conv2d], weights_regularizer=tf1.l2_regularizer(5e-4)):
-        x = layers.repeat(x, 2, layers.conv2d, 64, [3, 3], scope="conv1")
+        x = layers.repeat(pictures, 2, layers.conv2d, 64, [3, 3], scope="conv1")
     x = layers.fully_connected(layers.flatten(x), 10, activation_fn=None)
 
 They are called in the forward function of a `tf1.Model`. The trap: contrib's

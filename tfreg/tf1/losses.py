@@ -1,7 +1,7 @@
 """TF1's losses, each added to the step's collection, and the total of a step.
 
-    tf1.losses.softmax_cross_entropy(labels, logits)  # in a step
-    tf1.losses.mean_squared_error(target, output, weights=0.5)
+    tf1.losses.sparse_softmax_cross_entropy(y, logits)  # in a step
+    tf1.losses.mean_squared_error(tf.zeros_like(logits), logits, weights=0.5)
     loss = tf1.losses.get_total_loss()  # both, and every penalty
 
 The trap: `tf.compat.v1.losses` collects nothing in eager code, and on replicas what the

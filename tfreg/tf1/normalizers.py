@@ -1,7 +1,7 @@
 """contrib's batch_norm and bias_add.
 
-    net = tf1.layers.batch_norm(x, is_training=True)
-    net = tf1.layers.conv2d(x, 64, 3, normalizer_fn=tf1.layers.batch_norm)
+    net = tf1.layers.batch_norm(pictures, is_training=True)
+    net = tf1.layers.conv2d(net, 64, 3, normalizer_fn=tf1.layers.batch_norm)
 
 The trap: update ops that nobody runs, so that the moving averages never move. Here they
 move when the layer is called, and UPDATE_OPS stays empty.

@@ -1,9 +1,9 @@
 """TF1's checkpoints, which know a variable by its name, to and from a model.
 
     net(x)  # makes the variables
-    report = tf1.restore("model.ckpt-1000", net)
-    report.check()  # raises where one of the model's wasn't restored
     tf1.save("model.ckpt-2000", net)  # tf.compat.v1.train.Saver restores it
+    report = tf1.restore("model.ckpt-2000", net)  # or one that such a Saver wrote
+    report.check()  # raises where one of the model's wasn't restored
 
 The trap: a variable whose scope was renamed keeps its random value, and nothing says so
 as long as nobody asks; one of another shape stops the reading half-way.

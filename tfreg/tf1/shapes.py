@@ -1,6 +1,6 @@
 """contrib's layers without variables: pooling, dropout, flatten, and repetition.
 
-    x = tf1.layers.max_pool2d(x, [2, 2])
+    x = tf1.layers.max_pool2d(pictures, [2, 2])
     x = tf1.layers.dropout(tf1.layers.flatten(x), keep_prob=0.5, is_training=True)
 
 The trap: contrib's dropout has the share that is kept, tf.layers's that is dropped.

@@ -1,6 +1,6 @@
 """The losses that a step has collected, and their sum with every penalty.
 
-    tf1.losses.add_loss(tf.reduce_mean(error**2))  # in a step
+    tf1.losses.add_loss(tf.reduce_mean(logits**2))  # in a step
     loss = tf1.losses.get_total_loss()
 
 The trap: losses collected in a tf.function that is called in the step are another

@@ -2,7 +2,7 @@
 
     def forward(x):
         with tf1.variable_scope("fc", regularizer=tf1.l2_regularizer(1e-4)):
-            w = tf1.get_variable("w", [784, 10])
+            w = tf1.get_variable("w", [5, 3])
         return x @ w
 
     net = tf1.Model(forward)

@@ -1,8 +1,8 @@
 """What every layer of TF1 does: variables by contrib's names, outputs collected.
 
-    with variable_scopes.variable_scope(scope, "fully_connected", reuse=reuse) as here:
-        make = weights.Maker(inputs.dtype, variables_collections, trainable)
-        kernel = make("weights", "kernel", [3, 4], initializer, regularizer)
+    with variable_scopes.variable_scope(None, "fully_connected"):
+        make = weights.Maker(x.dtype)
+        kernel = make("weights", "kernel", [5, 3], weights.XAVIER, regularizer)
 
 The trap: TF1's layers ran a layer's own regularizer *and* its scope's, under the names
 `<layer>/kernel/Regularizer/...` and `<layer>/weights/Regularizer/...`. So do these.
