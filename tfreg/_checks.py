@@ -1,7 +1,7 @@
 """What a number or a function among the arguments must be, in one place.
 
-    self.units = _checks.check_int("units", units)
-    self.rate = _checks.check_fraction("rate", rate)
+    units = _checks.check_int("units", np.int64(128))
+    rate = _checks.check_fraction("rate", 0.5)
 
 The trap: `isinstance(x, float)` refuses np.float32(1e-3), and `isinstance(x, int)`
 takes True. NumPy's numbers are accepted like Python's, and bools are not.

@@ -1,5 +1,6 @@
 """Every use of what TensorFlow doesn't document, each with its reason.
 
+    graph = tf.function(tf.square).get_concrete_function(1.0).graph
     _tensorflow.get_chain(graph)  # a trace and those around it, innermost first
 
 The trap: an undocumented name that is gone in the next TensorFlow. All of them stand

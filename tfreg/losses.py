@@ -1,7 +1,7 @@
 """Losses of the data, one per example, and the total with every collected penalty.
 
-    per_example = tfreg.losses.sparse_softmax_cross_entropy(labels, logits)
-    loss = tfreg.losses.total_loss(per_example)
+    per_example = tfreg.losses.sparse_softmax_cross_entropy(y, logits)
+    loss = tfreg.losses.total_loss(per_example, model)
 
 The traps: a penalty added N times under N replicas, and a mean of means over batches of
 different sizes. `total_loss` takes the losses of the single examples and reduces them.

@@ -1,7 +1,8 @@
 """TF1's functions for collections, on the default store.
 
-    tfreg.add_to_collection("my_tensors", hidden)  # in a step: ends with the step
-    tfreg.get_collection(tfreg.GraphKeys.REGULARIZATION_LOSSES, scope="dense_0/")
+    with tfreg.step_scope():
+        tfreg.add_to_collection("my_tensors", logits)  # ends with the step
+        tfreg.get_collection(tfreg.GraphKeys.REGULARIZATION_LOSSES, scope="dense_0/")
 
 The trap: `tf.compat.v1.add_to_collection` in eager code keeps a stale constant, which
 enters every later total. Here it is refused, and the error says what to write.

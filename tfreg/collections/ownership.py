@@ -1,6 +1,6 @@
 """Whose penalties they are: the terms and the step's losses of one model.
 
-    penalties = ownership.sum_penalties(model)  # in a step, under its tape
+    penalties = ownership.sum_penalties(ownership.Model(model))  # under the step's tape
 
 A model owns the terms of its variables and what its modules add in a step. The traps: a
 penalty of another model in the same process that is counted, and one of this model that

@@ -1,7 +1,8 @@
 """Step scopes: where a loss lives that is added in a step, and when it ends.
 
     with tfreg.step_scope(step=optimizer.step):  # eager code, or one of several steps
-        loss = tfreg.losses.total_loss(cross_entropy(y, model(x)), model)
+        per_example = tfreg.losses.sparse_softmax_cross_entropy(y, model(x))
+        loss = tfreg.losses.total_loss(per_example, model)
 
 In a `tf.function` the trace is the scope and nothing has to be written. The trap: a
 tensor made in one trace and read in another. So every loss hangs on the graph, the

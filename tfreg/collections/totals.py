@@ -1,6 +1,6 @@
 """The total loss of a step: the data's mean and every collected penalty, once each.
 
-    parts = totals.split_total(per_example, model)
+    parts = totals.split_total(data_loss, model)
     parts.data, parts.penalties  # this replica's shares, scalars
 
 The traps: a penalty added N times under N replicas, and a mean of means over batches of

@@ -1,8 +1,8 @@
 """What a run shows on the terminal: its variables, its progress, its result.
 
-    console.show_variables(model, terms)
-    with console.Progress(num_epochs=10, steps_per_epoch=125) as progress:
-        progress.update(epoch, report, speed)
+    console.show_variables(model, tfreg.get_default_store().get_terms())
+    with console.Progress(num_epochs=10, steps_per_epoch=2) as progress:
+        progress.update(0, trained.train(0), speed=1000.0)
 
 Where the output is no terminal, a plain line an epoch takes the bar's place.
 """

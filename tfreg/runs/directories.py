@@ -1,5 +1,6 @@
 """The directory of a run or sweep: who may write into it, and what it says.
 
+    path = directories.get_path(settings)
     with directories.claim(path, overwrite=True) as claim:
         claim.prepare()
         directories.write_config(path, settings)

@@ -1,7 +1,10 @@
 """What result.json holds: the finished model's losses, its speed, what it ran on.
 
-result = results.make_result(trainer, dataset)
-files.write("runs/a/result.json", results.to_json(result))
+run = tfreg.runs.build(settings)
+trainer = tfreg.runs.make_trainer(run)
+trainer.run(settings.epochs, tfreg.runs.console.Progress(2, 2))
+result = results.make_result(trainer, run.dataset)
+text = results.to_json(result)  # Of result.json.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Event files of a run, for `tensorboard --logdir runs/`.
 
     writer = events.Events("runs/a", hparams={"reg": "l2", "scale": 1e-4})
-    writer.write_scalars("train", step, {"loss/data": 0.31})
+    writer.write_scalars("train", 125, {"loss/data": 0.31})
     writer.close(finished=True)
 
 The trap: hyperparameters without an end, or with other keys in every run, which the

@@ -1,7 +1,7 @@
 """Files that appear complete or not at all, and outlast a power cut.
 
-    files.write("runs/a/config.json", text)
-    files.make_directory(pathlib.Path("runs/a/checkpoints"))
+    files.make_directory(pathlib.Path("runs/a"))
+    files.write("runs/a/config.json", settings.to_json())
 
 The trap: a file that a full disk or a kill leaves half written and somebody reads. Here
 it is written under another name, synced, and renamed.

@@ -1,9 +1,9 @@
 """Many steps in one compiled graph, and evaluation of every example.
 
     train = tfreg.Step(model, tfreg.losses.sparse_softmax_cross_entropy, optimizer)
-    loop = tfreg.Loop(train, data.train, batch_size=32, seed=0)
+    loop = tfreg.Loop(train, dataset.train, batch_size=32, seed=0)
     for epoch in range(10):
-        print(loop.train(epoch).total, loop.evaluate(data.test).metrics["accuracy"])
+        print(loop.train(epoch).total, loop.evaluate(dataset.test).metrics["accuracy"])
 
 The traps: a Python call a step, which costs more than the step; a last batch that is
 dropped; `tf.range` under XLA, which compiles anew for every start.

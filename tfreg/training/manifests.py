@@ -1,7 +1,7 @@
 """Checkpoints on the disk: which there are, and whether they are intact.
 
-    path = manifests.list_newest_first("runs/a/checkpoints")[0]
-    step, metadata = manifests.verify(path)
+    for path in manifests.list_newest_first(pathlib.Path("runs/a/checkpoints")):
+        step, metadata = manifests.verify(path)
 
 The trap: a checkpoint that lost a byte and is read all the same. Here each has a
 manifest with the sha256 of its files. Nothing in this module needs TensorFlow.

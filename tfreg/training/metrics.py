@@ -1,6 +1,6 @@
 """What a step reports, as typed values, and what is measured beside the losses.
 
-    report = loop.train(0)
+    report = trained.train(0)
     report.loss, report.penalties, report.total, report.metrics["accuracy"]
     report["loss/total"], report.get_scalars()  # by the tags of TensorBoard
 

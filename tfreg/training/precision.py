@@ -1,7 +1,8 @@
 """Half precision: in what dtype the model computes, and a scale that float16 needs.
 
-    scale = tfreg.training.precision.LossScale()
-    loss = scale.multiply(total)  # the penalties are in it
+    scale = precision.LossScale()
+    scaled = scale.multiply(loss)  # the penalties are in it
+    gradients = tape.gradient(scaled, model.trainable_variables)
     gradients, finite = scale.divide(gradients)
     scale.update(finite)
 

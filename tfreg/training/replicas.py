@@ -1,7 +1,7 @@
 """Steps that the replicas of a strategy share: one compiled part and one sum each.
 
-    shared = tfreg.training.replicas.SharedSteps(train_step, strategy, zeros)
-    report, sums = shared(x, y, order, start, stop, 32)  # in a tf.function
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    x = replicas.copy_to_replicas(strategy, x)  # which SharedSteps takes rows of
 
 Each replica takes its part of the rows, and forward and backward run in XLA up to one
 vector of gradients and losses; the vectors are added up once, and XLA updates and goes

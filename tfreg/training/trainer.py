@@ -1,8 +1,7 @@
 """Epochs of a loop: checkpoints, events, the best weights, and when to stop.
 
-    trainer = Trainer(loop, data.validation, directory, patience=3, log=print)
-    trainer.restore(directory)
-    trainer.run(10, console.Progress(10, 125))
+    trainer = Trainer(trained, dataset.validation, patience=3, log=print)
+    trainer.run(2, tfreg.runs.console.Progress(2, trained.steps_per_epoch))
 
 The trap: a run that resumes after a kill with another history than it had, so that it
 stops elsewhere or plots other means. What the host knows is in the checkpoint, too.
