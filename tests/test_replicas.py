@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import tfreg
 from tfreg import data, layers, losses, optimizers
+from tfreg.collections import totals
 from tfreg.layers import normalization
 from tfreg.optimizers import gradients
 from tfreg.training import loop as loops
@@ -114,9 +115,11 @@ def compute(strategy, x, y, weights, kernel, bias, how="per example", eager=Fals
                 size = num_examples if "global size" in how else None
                 if "mean" in how:
                     mean, number = tf.reduce_mean(per_example), tf.shape(x)[0]
-                    loss = losses.total_loss(mean, None, number, size)
+                    counts = {"num_examples": number, "global_batch_size": size}
+                    loss = losses.total_loss(mean, layer, **counts)
                 else:
-                    loss = losses.total_loss(per_example, weights, None, size)
+                    counts = {"weights": weights, "global_batch_size": size}
+                    loss = losses.total_loss(per_example, layer, **counts)
             return loss, tape.gradient(loss, [layer.kernel, layer.bias])
 
         def run(*parts):
@@ -227,18 +230,18 @@ def test_across_replicas_what_they_returned_is_the_data_loss(weighted):
             )
             means = strategy.run(tf.reduce_mean, (per_example,))
             numbers = strategy.run(tf.size, (per_example,))
-            totals = [losses.total_loss(per_example, weights)]
+            both = [losses.total_loss(per_example, weights=weights)]
             if weights is None:
-                totals.append(losses.total_loss(means, num_examples=numbers))
-            return totals
+                both.append(losses.total_loss(means, num_examples=numbers))
+            return both
 
-        totals = run(*(distribute(strategy, value) for value in (x, y, weights)))
+        both = run(*(distribute(strategy, value) for value in (x, y, weights)))
     outputs = x.astype(np.float64) @ kernel + bias
     per_example = np.mean((outputs - y) ** 2, 1)
     count = 7 if weights is None else np.count_nonzero(weights)
     want = np.sum(per_example * (1 if weights is None else weights)) / count
     want += KERNEL * np.sum(kernel.astype(np.float64) ** 2) / 2
-    np.testing.assert_allclose(totals, want, rtol=1e-6)
+    np.testing.assert_allclose(both, want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [1, 2, 4])
@@ -288,19 +291,19 @@ def test_outside_of_the_scope_what_the_replicas_returned_is_refused():
 
 BREAKAGES = {
     "penalties count N times": (
-        losses,
+        totals,
         "split_total",
         "value / (replicas * microbatches)",
         "value / microbatches",
     ),
     "replicas count alike": (
-        losses,
-        "split_total",
-        'context.all_reduce("SUM", counts)',
-        "counts * replicas",
+        totals,
+        "_add_over_replicas",
+        'context.all_reduce("SUM", tf.stack(values))',
+        "tf.stack(values) * context.num_replicas_in_sync",
     ),
     "activities count alike": (
-        losses,
+        totals,
         "split_total",
         "tf.math.multiply_no_nan(value, share)",
         "value / replicas",
@@ -786,7 +789,7 @@ def test_one_example_for_two_replicas_without_synchronizing_trains(rng):
         for epoch in range(2):
             report = loop.train(epoch)
             assert np.isfinite(list(report.get_scalars().values())).all()
-        assert np.isfinite(list(loop.evaluate(split).values())).all()
+        assert np.isfinite(list(loop.evaluate(split).get_scalars().values())).all()
 
 
 # Dropout.

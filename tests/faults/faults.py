@@ -121,11 +121,11 @@ def save_when_told(directory, values, go, synced=True, claims=False):
     checkpoints.save(go.parent / "warm", 1, state)  # All that is done once.
     if not synced:
         files.sync = lambda path: None
-    (go.parent / "ready").touch()
-    while not go.exists():
-        time.sleep(0.001)
 
     def command():
+        (go.parent / "ready").touch()
+        while not go.exists():
+            time.sleep(0.001)
         if not claims:
             return save_all()
         with directories.claim(run) as claim:

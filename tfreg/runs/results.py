@@ -1,10 +1,12 @@
 """What result.json holds: the finished model's losses, its speed, what it ran on.
 
-run = tfreg.runs.build(settings)
-trainer = tfreg.runs.make_trainer(run)
-trainer.run(settings.epochs, tfreg.runs.console.Progress(2, 2))
-result = results.make_result(trainer, run.dataset)
-text = results.to_json(result)  # Of result.json.
+    run = tfreg.runs.build(settings)
+    trainer = tfreg.runs.make_trainer(run)
+    trainer.run(settings.epochs, tfreg.runs.console.Progress(2, 2))
+    result = results.make_result(trainer, run.dataset)
+
+The trap: a speed with the compilation in it. The first epoch's counts only where it is
+the only one.
 """
 
 import json
