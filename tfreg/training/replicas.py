@@ -5,17 +5,21 @@
 
 Each replica takes its part of the rows, and forward and backward run in XLA up to one
 vector of gradients and losses; the vectors are added up once, and XLA updates and goes
-on to the next batch. The trap: a collective inside XLA, or one for each variable.
+on to the next batch. A table's rows are gathered there. The trap: a collective inside
+XLA, or one for each variable.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from tfreg.collections import scopes
 from tfreg.optimizers import gradients
 from tfreg.training import step
+
+# Dense gradients and losses, and of each table the values and the indices of its rows.
+Parts: TypeAlias = tuple[list[tf.Tensor], list[tuple[tf.Tensor, tf.Tensor]]]
 
 
 def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
@@ -50,7 +54,9 @@ class SharedSteps:
         self.strategy = strategy
         self.summed = summed
         self._names: dict[bool, list[str]] = {}
-        self._has_gradient: list[bool] = []
+        # Of the variables with a dense gradient, and of the tables.
+        self._dense: list[int] = []
+        self._tables: list[int] = []
         self._update = tf.function(self._run_update, jit_compile=True)
         self._backward = self._run_backward
         self._both = self._run_both
@@ -102,10 +108,10 @@ class SharedSteps:
     def _make_sums(self) -> dict[str, tf.Tensor]:
         return dict.fromkeys(self.summed, tf.zeros([], tf.float64))
 
-    def _begin(self, *args: Any) -> list[tf.Tensor]:
+    def _begin(self, *args: Any) -> Parts:
         return _sum(_call(self._backward, *args))
 
-    def _go_on(self, *args: Any) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    def _go_on(self, *args: Any) -> tuple[Parts, dict[str, tf.Tensor]]:
         found, sums = _call(self._both, *args)
         return _sum(found), sums
 
@@ -114,14 +120,14 @@ class SharedSteps:
 
     def _run_both(
         self,
-        packed: list[tf.Tensor],
+        packed: Parts,
         sums: dict[str, tf.Tensor],
         x: tf.Tensor,
         y: tf.Tensor,
         order: tf.Tensor,
         i: tf.Tensor,
         size: int,
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> tuple[Parts, dict[str, tf.Tensor]]:
         """Updates, and returns what the next batch has, and the sums so far."""
         _, sums = self._update(packed, sums, size, False)
         return self._run_backward(x, y, order, i, size, False), sums
@@ -134,28 +140,31 @@ class SharedSteps:
         i: tf.Tensor,
         size: int,
         everything: bool,
-    ) -> list[tf.Tensor]:
+    ) -> Parts:
         """Returns this replica's gradients and report, of one dtype."""
         replica = scopes.get_replica() or 0
         replicas = self.strategy.num_replicas_in_sync
         first, stop = size * replica // replicas, size * (replica + 1) // replicas
         # XLA would compile a slice anew for each `i`.
-        rows = tf.gather(order, i * size + tf.range(first, stop))
+        batch = tf.gather(order, i * size + tf.range(first, stop))
         grads, report = self.step.compute_gradients(
-            tf.gather(x, rows), tf.gather(y, rows), size
+            tf.gather(x, batch), tf.gather(y, batch), size
         )
-        self._has_gradient = [gradient is not None for gradient in grads]
+        tables = {i: g for i, g in enumerate(grads) if isinstance(g, tf.IndexedSlices)}
+        dense = {i: g for i, g in enumerate(grads) if g is not None and i not in tables}
+        self._dense, self._tables = list(dense), list(tables)
         self._names[everything] = [n for n in report if everything or n in self.summed]
-        values = [gradient for gradient in grads if gradient is not None]
+        values = list(dense.values())
         # The widest of the gradients', not float64 for the accuracy's sake.
         dtypes = [tf.float32, *(value.dtype for value in values)]
         dtype = max(dtypes, key=lambda dtype: dtype.size)
         values += [report[name] for name in self._names[everything]]
-        return [tf.cast(value, dtype) for value in values]
+        rows = [(g.values, g.indices) for g in tables.values()]
+        return [tf.cast(value, dtype) for value in values], rows
 
     def _run_update(
         self,
-        packed: list[tf.Tensor],
+        packed: Parts,
         sums: dict[str, tf.Tensor],
         size: int,
         everything: bool,
@@ -163,21 +172,27 @@ class SharedSteps:
         """Updates this replica's copy of the variables by everybody's gradients."""
         names = self._names[everything]
         variables = self.step.model.trainable_variables
-        pairs = list(zip(variables, self._has_gradient, strict=True))
-        shapes = [v.shape for v, has_gradient in pairs if has_gradient]
-        parts = gradients.unpack(packed, shapes + [tf.TensorShape([])] * len(names))
+        vectors, rows = packed
+        shapes = [variables[i].shape for i in self._dense]
+        parts = gradients.unpack(vectors, shapes + [tf.TensorShape([])] * len(names))
         report = dict(zip(names, parts[len(shapes) :], strict=True))
-        rest = iter(parts)
-        summed = [tf.cast(next(rest), v.dtype) if has else None for v, has in pairs]
+        summed: list[gradients.Gradient] = [None] * len(variables)
+        for i, part in zip(self._dense, parts, strict=False):
+            summed[i] = tf.cast(part, variables[i].dtype)
+        for i, (values, indices) in zip(self._tables, rows, strict=True):
+            shape = tf.constant(variables[i].shape.as_list(), tf.int64)
+            summed[i] = tf.IndexedSlices(values, indices, shape)
         report |= self.step.update(summed)
         return report, add_to_sums(sums, report, size)
 
 
-def _sum(found: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns the sum of all replicas' values in few vectors."""
+def _sum(parts: Parts) -> Parts:
+    """Returns the sum of all replicas' values in few vectors, and their rows."""
     # Packed here: inside XLA each gradient would be computed into the vector slowly.
     context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(found))
+    values, rows = parts
+    packed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(values))
+    return packed, [gradients.gather(*pair) for pair in rows]
 
 
 @scopes.do_not_convert

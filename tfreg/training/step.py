@@ -129,7 +129,7 @@ class Step:
 
     def compute_gradients(
         self, x: tf.Tensor, y: tf.Tensor, global_batch_size: int | None = None
-    ) -> tuple[list[tf.Tensor | None], Report]:
+    ) -> tuple[list[gradients.Gradient], Report]:
         """Returns this replica's share of the gradients and of the report.
 
         Args:
@@ -139,7 +139,8 @@ class Step:
 
         Returns:
             One gradient per trainable variable, times the loss scale if there is one,
-            without that of the weights' penalties, which `update` adds. And scalars,
+            without that of the weights' penalties, which `update` adds; IndexedSlices
+            only where the optimizer `takes_rows`. And scalars,
             which added up over the replicas are loss/data, loss/regularization,
             loss/total, regularization/NAME for each penalty and, where y are classes,
             accuracy.
@@ -156,13 +157,13 @@ class Step:
         for k in range(1, self.accumulate):
             rows = slice(bounds[k], bounds[k + 1])
             more, part = self._compute_part(x[rows], y[rows], size, k)
-            found = list(map(_add, found, more))
+            found = list(map(gradients.add, found, more))
             report = {name: value + part[name] for name, value in report.items()}
         return found, report
 
     def _compute_part(
         self, x: tf.Tensor, y: tf.Tensor, global_batch_size: Any, microbatch: int
-    ) -> tuple[list[tf.Tensor | None], Report]:
+    ) -> tuple[list[gradients.Gradient], Report]:
         with self._scope(microbatch), tf.GradientTape() as tape:
             outputs = self.model(self._cast(x), training=True)
             parts = losses.split_total(
@@ -173,13 +174,15 @@ class Step:
             )
             total = self._scale(parts.fresh)
         found = tape.gradient(total, self.model.trainable_variables)
+        if not self.optimizer.takes_rows:
+            found = gradients.make_dense(found)
         return found, _report(y, outputs, parts)
 
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
 
     @scopes.do_not_convert
-    def _differentiate_terms(self) -> list[tf.Tensor | None]:
+    def _differentiate_terms(self) -> list[gradients.Gradient]:
         """Returns the gradients of the weights' penalties, times the loss scale."""
         with self._scope(), tf.GradientTape() as tape:
             model = ownership.Model(self.model)
@@ -201,7 +204,7 @@ class Step:
         x = scale_pixels(x)
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
-    def update(self, summed: Sequence[tf.Tensor | None]) -> Report:
+    def update(self, summed: Sequence[gradients.Gradient]) -> Report:
         """Adds the weights' penalties to the replicas' sum, clips it and applies it.
 
         Returns:
@@ -209,11 +212,10 @@ class Step:
             loss_scale and skipped_updates too, and a norm of 0 where it overflowed.
         """
         scale = self.loss_scale
-        summed = list(map(_add, summed, self._differentiate_terms()))
+        summed = list(map(gradients.add, summed, self._differentiate_terms()))
         if scale is not None:
             summed, finite = scale.divide(summed)
-        present = [gradient for gradient in summed if gradient is not None]
-        norm = tf.linalg.global_norm(present)
+        norm = gradients.global_norm(summed)
         report = {
             "gradient_norm": norm,
             "learning_rate": self.optimizer.learning_rate(),
@@ -254,12 +256,6 @@ def _check_optimizer(optimizer: Any) -> None:
             f"{type(optimizer).__name__}: write for example tfreg.optimizers."
             "adam(1e-3), or a loop of your own for a Keras one"
         )
-
-
-def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
 
 
 @scopes.do_not_convert
