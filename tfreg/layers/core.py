@@ -203,15 +203,23 @@ class SeparableConv2D(Conv2D):
 class Embedding(base.Layer):
     """A row of a table for each integer.
 
+    The table's gradient is IndexedSlices of the rows looked up, and an update takes no
+    longer for a larger table. An `activity_regularizer` keeps it so: it penalizes the
+    batch's rows alone, each as often as it was looked up, divided by the batch size. A
+    `kernel_regularizer` penalizes all rows at every step, and its gradient is as large
+    as the table.
+
     Args:
         num_rows: number of different integers, 0 <= input < num_rows.
         dim: length of a row.
         kernel_regularizer: callable, table `[num_rows, dim]` -> scalar.
-        activity_regularizer: callable, outputs -> scalar; divided by the batch size.
+        activity_regularizer: callable, the rows looked up -> scalar; divided by the
+            batch size.
         seed: what the initial values come from, with the variable's name.
         name: first part of the variable's name `<name>/embeddings`.
 
-    Source: `keras.layers.Embedding`.
+    Source: `keras.layers.Embedding`; the penalty of the rows: Koren, Bell and Volinsky
+        2009, per rating; Zhou et al. 2008, weighted-lambda-regularization.
     """
 
     parameters = {"embeddings": "kernel"}

@@ -3,7 +3,7 @@
 For whoever writes a step: `adam(1e-3).apply(gradients, variables)`.
 """
 
-from tfreg.optimizers.gradients import sum_over_replicas
+from tfreg.optimizers.gradients import global_norm, sum_over_replicas
 from tfreg.optimizers.kernels import (
     Optimizer,
     adagrad,
@@ -19,6 +19,7 @@ __all__ = [
     "adagrad",
     "adam",
     "adamw",
+    "global_norm",
     "momentum",
     "rmsprop",
     "sgd",

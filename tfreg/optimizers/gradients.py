@@ -2,23 +2,29 @@
 
     gradients = tape.gradient(loss, model.trainable_variables)  # in strategy.run
     summed = tfreg.optimizers.sum_over_replicas(gradients)
-    clipped, norm = tf.clip_by_global_norm(summed, 1.0)
+    norm = tfreg.optimizers.global_norm(summed)
+    clipped, _ = tf.clip_by_global_norm(summed, 1.0, norm)
     optimizer.apply(clipped, model.trainable_variables, summed=True)
 
-The trap: clipping what one replica has, which is no clipping of the sum.
+The traps: clipping what one replica has, which is no clipping of the sum; and a table's
+gradient, IndexedSlices of the rows looked up, that is made as large as the table.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from tfreg.collections import scopes
+from tfreg.optimizers import rows
+
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 
 # From here on a copy into the vector costs more than an all-reduce of one's own.
 _LARGE = 2**16
 
 
-def pack(tensors: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor]:
+def pack(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Returns few vectors that hold all values: one for each large tensor, one in all
     for the small ones; `tensors` have the same floating dtype and static shapes.
     """
@@ -38,7 +44,7 @@ def unpack(
     return [tf.reshape(p, shape) for p, shape in zip(parts, shapes, strict=True)]
 
 
-def _flatten(tensor: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
+def _flatten(tensor: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tensor, [-1])
 
 
@@ -47,24 +53,27 @@ def _is_large(shape: tf.TensorShape) -> bool:
 
 
 @scopes.do_not_convert
-def sum_over_replicas(
-    gradients: Sequence[tf.Tensor | tf.IndexedSlices | None],
-) -> list[tf.Tensor | tf.IndexedSlices | None]:
+def sum_over_replicas(gradients: Sequence[Gradient]) -> list[Gradient]:
     """Returns the sums of the replicas' gradients, by one all-reduce for each dtype.
 
     Args:
-        gradients: of one replica; None stays None, IndexedSlices become dense.
+        gradients: of one replica; None stays None.
 
     Returns:
-        The same list without a strategy, on one replica, or across replicas.
+        The same list without a strategy, on one replica, or across replicas. Of
+        IndexedSlices, those of all replicas one after the other.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return list(gradients)
-    summed: list[tf.Tensor | None] = list(gradients)
-    dense = {
-        i: tf.convert_to_tensor(g) for i, g in enumerate(gradients) if g is not None
-    }
+    summed = list(gradients)
+    dense = {}
+    for i, gradient in enumerate(gradients):
+        if isinstance(gradient, tf.IndexedSlices):
+            rows_of_all = gather(gradient.values, gradient.indices)
+            summed[i] = tf.IndexedSlices(*rows_of_all, gradient.dense_shape)
+        elif gradient is not None:
+            dense[i] = tf.convert_to_tensor(gradient)
     for dtype in dict.fromkeys(g.dtype for g in dense.values()):
         places = [i for i, g in dense.items() if g.dtype == dtype]
         packed = context.all_reduce("SUM", pack([dense[i] for i in places]))
@@ -72,3 +81,51 @@ def sum_over_replicas(
         for i, part in zip(places, parts, strict=True):
             summed[i] = part
     return summed
+
+
+def gather(values: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the rows of all replicas, one replica's after another's."""
+    context = tf.distribute.get_replica_context()
+    return context.all_gather(values, 0), context.all_gather(indices, 0)
+
+
+def add(a: Gradient, b: Gradient) -> Gradient:
+    """Returns the sum, IndexedSlices where both are."""
+    if a is None or b is None:
+        return b if a is None else a
+    if not (isinstance(a, tf.IndexedSlices) and isinstance(b, tf.IndexedSlices)):
+        return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
+    values = tf.concat([a.values, b.values], 0)
+    indices = tf.concat([tf.cast(s.indices, tf.int64) for s in (a, b)], 0)
+    return tf.IndexedSlices(values, indices, a.dense_shape)
+
+
+def multiply(gradient: Gradient, factor: tf.Tensor) -> Gradient:
+    """Returns a gradient times a scalar."""
+    if gradient is None:
+        return None
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient * tf.cast(factor, gradient.dtype)
+    values = gradient.values * tf.cast(factor, gradient.dtype)
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+
+
+def make_dense(gradients: Sequence[Gradient]) -> list[tf.Tensor | None]:
+    """Returns gradients none of which is IndexedSlices."""
+    return [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+
+
+@scopes.do_not_convert
+def global_norm(gradients: Sequence[Gradient]) -> tf.Tensor:
+    """Returns the norm of all gradients together, a scalar.
+
+    A row that occurs twice in IndexedSlices counts by the sum, as in the dense gradient
+    and unlike in `tf.linalg.global_norm`. Gradients that are None don't count.
+    """
+    return tf.linalg.global_norm(
+        [
+            rows.add_duplicates(g)[2] if isinstance(g, tf.IndexedSlices) else g
+            for g in gradients
+            if g is not None
+        ]
+    )

@@ -7,6 +7,9 @@
 
 The trap: a learning rate or a step held as a Python number is frozen at tracing. Here
 the step is a variable and a schedule a function of it, so neither freezes nor retraces.
+
+A table's gradient that is IndexedSlices, as `tf.gather` leaves it, moves the rows that
+were looked up and no other, in time that doesn't grow with the table.
 """
 
 import contextlib
@@ -20,7 +23,7 @@ import tensorflow as tf
 from tfreg import _checks, _tensorflow
 from tfreg.collections import scopes
 from tfreg.optimizers import gradients as sums
-from tfreg.optimizers import schedules
+from tfreg.optimizers import rows, schedules
 
 LearningRate: TypeAlias = float | tf.Variable | schedules.Schedule
 
@@ -37,10 +40,13 @@ class Optimizer(tf.Module):
             int64 scalar, the updates applied before -> float32 scalar.
         correct: (learning rate, updates applied before) -> the kernel's lr.
         weight_decay: finite float >= 0; `w -= learning_rate * weight_decay * w` first.
+        sparse: the kernel for IndexedSlices, as `rows.make_kernel` gives it; None: they
+            are made dense, so that every row of the table moves.
 
     Attributes:
         step: int64 scalar variable, the number of updates applied.
         slots: slot's name -> its variables, in the order of those built.
+        takes_rows: whether rows that weren't looked up stay as they are.
 
     Raises:
         ValueError: an argument is not what it must be.
@@ -53,6 +59,7 @@ class Optimizer(tf.Module):
         learning_rate: LearningRate,
         correct: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
         weight_decay: float = 0.0,
+        sparse: rows.Kernel | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(learning_rate, tf.Variable) and not callable(learning_rate):
@@ -60,7 +67,8 @@ class Optimizer(tf.Module):
                 "learning_rate", learning_rate, _RATE, as_float32=True
             )
         self._learning_rate = learning_rate
-        self._kernel, self._correct = kernel, correct
+        self._kernel, self._sparse, self._correct = kernel, sparse, correct
+        self.takes_rows = sparse is not None
         self._weight_decay = _checks.check_float(
             "weight_decay", weight_decay, _checks.NONNEGATIVE, True
         )
@@ -108,8 +116,9 @@ class Optimizer(tf.Module):
         In `strategy.run` the gradients of all replicas are added up first.
 
         Args:
-            gradients: one per variable, of its shape and dtype; IndexedSlices are made
-                dense; where None, the variable and its slots stay as they are.
+            gradients: one per variable, of its shape and dtype; where None, the
+                variable and its slots stay as they are, and so do the rows that
+                IndexedSlices don't name, if the optimizer `takes_rows`.
             variables: as for `build`; mirrored ones only inside `strategy.run`, with an
                 optimizer that was made in the same `strategy.scope()`.
             summed: the gradients are the sums over all replicas already.
@@ -135,23 +144,39 @@ class Optimizer(tf.Module):
         for i, (gradient, w) in enumerate(zip(gradients, variables, strict=True)):
             if gradient is None:
                 continue
-            handle = _tensorflow.get_handle(w)
-            if self._weight_decay:
-                decay = tf.cast(rate * self._weight_decay, w.dtype) * w.read_value()
-                tf.raw_ops.AssignSubVariableOp(resource=handle, value=decay)
-            dense = tf.convert_to_tensor(gradient, w.dtype)
-            slots = {
-                slot: _tensorflow.get_handle(made[i])
-                for slot, made in self.slots.items()
-            }
-            self._kernel(var=handle, lr=tf.cast(lr, w.dtype), grad=dense, **slots)
+            decay = rate * self._weight_decay if self._weight_decay else None
+            self._update(i, w, gradient, lr, decay)
         # By the handle: a compiled replica cannot aggregate, and each counts its own.
         step, one = _tensorflow.get_handle(self.step), tf.ones([], tf.int64)
         tf.raw_ops.AssignAddVariableOp(resource=step, value=one)
 
+    def _update(
+        self,
+        place: int,
+        w: tf.Variable,
+        gradient: tf.Tensor | tf.IndexedSlices,
+        lr: tf.Tensor,
+        decay: tf.Tensor | None,
+    ) -> None:
+        handle, lr = _tensorflow.get_handle(w), tf.cast(lr, w.dtype)
+        slots = {
+            slot: _tensorflow.get_handle(made[place])
+            for slot, made in self.slots.items()
+        }
+        decay = None if decay is None else tf.cast(decay, w.dtype)
+        if self._sparse is not None and isinstance(gradient, tf.IndexedSlices):
+            decays = {} if decay is None else {"decay": decay}
+            self._sparse(var=handle, lr=lr, grad=gradient, **decays, **slots)
+            return
+        if decay is not None:
+            value = decay * w.read_value()
+            tf.raw_ops.AssignSubVariableOp(resource=handle, value=value)
+        dense = tf.convert_to_tensor(gradient, w.dtype)
+        self._kernel(var=handle, lr=lr, grad=dense, **slots)
+
 
 def sgd(learning_rate: LearningRate) -> Optimizer:
-    """Returns gradient descent: `w -= learning_rate * g`.
+    """Returns gradient descent: `w -= learning_rate * g`; of IndexedSlices, the rows'.
 
     Args:
         learning_rate: as for `Optimizer`, in weight per gradient.
@@ -164,13 +189,15 @@ def sgd(learning_rate: LearningRate) -> Optimizer:
     def kernel(var, lr, grad):
         tf.raw_ops.ResourceApplyGradientDescent(var=var, alpha=lr, delta=grad)
 
-    return Optimizer(kernel, {}, learning_rate)
+    return Optimizer(kernel, {}, learning_rate, sparse=rows.descend)
 
 
 def momentum(
     learning_rate: LearningRate, momentum: float = 0.9, nesterov: bool = False
 ) -> Optimizer:
     """Returns `accum = momentum * accum + g; w -= learning_rate * accum`.
+
+    A row that IndexedSlices don't name stays, and its accum too: it doesn't coast.
 
     Args:
         learning_rate: as for `Optimizer`, in weight per gradient.
@@ -181,12 +208,12 @@ def momentum(
         ValueError: a number is not what it must be.
     Source: `tf.compat.v1`, torch. Keras sums rate * g: another sum if the rate changes.
     """
+    momentum = _checks.check_fraction("momentum", momentum, True)
     kernel = functools.partial(
-        tf.raw_ops.ResourceApplyMomentum,
-        momentum=_checks.check_fraction("momentum", momentum, True),
-        use_nesterov=nesterov,
+        tf.raw_ops.ResourceApplyMomentum, momentum=momentum, use_nesterov=nesterov
     )
-    return Optimizer(kernel, {"accum": 0.0}, learning_rate)
+    sparse = rows.make_kernel(rows.momentum(momentum, nesterov))
+    return Optimizer(kernel, {"accum": 0.0}, learning_rate, sparse=sparse)
 
 
 def adam(
@@ -194,12 +221,13 @@ def adam(
     beta_1: float = 0.9,
     beta_2: float = 0.999,
     epsilon: float = 1e-7,
+    lazy: bool = False,
 ) -> Optimizer:
     """Returns Adam: `adamw` without decay, with its Args and Raises.
 
     Source: Keras `Adam`; `tf.compat.v1.train.AdamOptimizer` with `epsilon=1e-8`.
     """
-    return adamw(learning_rate, beta_1, beta_2, epsilon, weight_decay=0.0)
+    return adamw(learning_rate, beta_1, beta_2, epsilon, 0.0, lazy)
 
 
 def adamw(
@@ -208,6 +236,7 @@ def adamw(
     beta_2: float = 0.999,
     epsilon: float = 1e-7,
     weight_decay: float = 4e-3,
+    lazy: bool = False,
 ) -> Optimizer:
     """Returns Adam with decoupled weight decay.
 
@@ -220,10 +249,13 @@ def adamw(
         beta_1, beta_2: floats >= 0 and < 1, what stays of the means m and v.
         epsilon: finite float > 0, in units of the gradient.
         weight_decay: finite float >= 0, per unit of learning rate; 0.0 is none.
+        lazy: whether a row that IndexedSlices don't name stays, without decay and with
+            its m and v. That is fast and no longer Adam, which moves every row by what
+            is left of its m.
 
     Raises:
         ValueError: an argument is not what it must be.
-    Source: Keras `AdamW`, `torch.optim.AdamW`.
+    Source: Keras `AdamW`, `torch.optim.AdamW`; lazy: TensorFlow Addons `LazyAdam`.
     """
     beta_1 = _checks.check_fraction("beta_1", beta_1, True)
     beta_2 = _checks.check_fraction("beta_2", beta_2, True)
@@ -242,7 +274,9 @@ def adamw(
         zero = tf.zeros_like(lr)  # The powers of beta are in lr.
         fused(var=var, m=m, v=v, beta1_power=zero, beta2_power=zero, lr=lr, grad=grad)
 
-    return Optimizer(kernel, {"m": 0.0, "v": 0.0}, learning_rate, correct, weight_decay)
+    slots = {"m": 0.0, "v": 0.0}
+    sparse = rows.make_kernel(rows.adam(beta_1, beta_2, epsilon)) if lazy else None
+    return Optimizer(kernel, slots, learning_rate, correct, weight_decay, sparse)
 
 
 def rmsprop(
@@ -254,7 +288,7 @@ def rmsprop(
 ) -> Optimizer:
     """Returns `mom = momentum * mom + learning_rate * g / sqrt(ms + epsilon)`.
 
-    Then `w -= mom`.
+    Then `w -= mom`. A row that IndexedSlices don't name stays, with its mom and ms.
 
     Args:
         learning_rate: as for `Optimizer`, in weight per update.
@@ -266,16 +300,17 @@ def rmsprop(
         ValueError: an argument is not what it must be.
     Source: Keras; `tf.compat.v1` with `epsilon=1e-10, initial_mean_square=1.0`.
     """
+    rho = _checks.check_fraction("rho", rho, True)
+    momentum = _checks.check_fraction("momentum", momentum, True)
+    epsilon = _checks.check_float("epsilon", epsilon, as_float32=True)
     kernel = functools.partial(
-        tf.raw_ops.ResourceApplyRMSProp,
-        rho=_checks.check_fraction("rho", rho, True),
-        momentum=_checks.check_fraction("momentum", momentum, True),
-        epsilon=_checks.check_float("epsilon", epsilon, as_float32=True),
+        tf.raw_ops.ResourceApplyRMSProp, rho=rho, momentum=momentum, epsilon=epsilon
     )
+    sparse = rows.make_kernel(rows.rmsprop(rho, momentum, epsilon))
     start = _checks.check_float(
         "initial_mean_square", initial_mean_square, _checks.NONNEGATIVE, True
     )
-    return Optimizer(kernel, {"ms": start, "mom": 0.0}, learning_rate)
+    return Optimizer(kernel, {"ms": start, "mom": 0.0}, learning_rate, sparse=sparse)
 
 
 def adagrad(
@@ -302,7 +337,8 @@ def adagrad(
         _checks.NONNEGATIVE,
         True,
     )
-    return Optimizer(kernel, {"accum": start}, learning_rate)
+    sparse = rows.make_kernel(rows.adagrad(epsilon))
+    return Optimizer(kernel, {"accum": start}, learning_rate, sparse=sparse)
 
 
 def _check_variables(variables: Sequence[tf.Variable], built: tuple) -> tuple:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfreg import _tensorflow
+from tfreg.optimizers import gradients as sums
 
 DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
 
@@ -44,14 +45,16 @@ class LossScale(tf.Module):
         return loss * tf.cast(self.scale.read_value(), loss.dtype)
 
     def divide(
-        self, gradients: Sequence[tf.Tensor | None]
-    ) -> tuple[list[tf.Tensor | None], tf.Tensor]:
+        self, gradients: Sequence[sums.Gradient]
+    ) -> tuple[list[sums.Gradient], tf.Tensor]:
         """Returns the gradients without the scale, and whether all are finite."""
         inverse = 1.0 / self.scale.read_value()
-        divided = [
-            None if g is None else g * tf.cast(inverse, g.dtype) for g in gradients
+        divided = [sums.multiply(g, inverse) for g in gradients]
+        finite = [
+            tf.reduce_all(tf.math.is_finite(getattr(g, "values", g)))
+            for g in divided
+            if g is not None
         ]
-        finite = [tf.reduce_all(tf.math.is_finite(g)) for g in divided if g is not None]
         return divided, tf.reduce_all(finite)
 
     def update(self, finite: tf.Tensor) -> None:

@@ -5,17 +5,21 @@
 
 Each replica takes its part of the rows, and forward and backward run in XLA up to one
 vector of gradients and losses; the vectors are added up once, and XLA updates and goes
-on to the next batch. The trap: a collective inside XLA, or one for each variable.
+on to the next batch. A table's rows are gathered there. The trap: a collective inside
+XLA, or one for each variable.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from tfreg.collections import scopes
 from tfreg.optimizers import gradients
 from tfreg.training import metrics, step
+
+# Dense gradients and losses, and of each table the values and the indices of its rows.
+Parts: TypeAlias = tuple[list[tf.Tensor], list[tuple[tf.Tensor, tf.Tensor]]]
 
 
 def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
@@ -50,7 +54,9 @@ class SharedSteps:
         self.strategy = strategy
         self._zeros = zeros
         self._structures: dict[bool, metrics.Losses | metrics.Means] = {}
-        self._has_gradient: list[bool] = []
+        # Of the variables with a dense gradient, and of the tables.
+        self._dense: list[int] = []
+        self._tables: list[int] = []
         self._update = tf.function(self._run_update, jit_compile=True)
         self._backward = self._run_backward
         self._both = self._run_both
@@ -103,10 +109,10 @@ class SharedSteps:
     def _make_sums(self) -> metrics.Means:
         return metrics.make_zeros(self._zeros)
 
-    def _begin(self, *args: Any) -> list[tf.Tensor]:
+    def _begin(self, *args: Any) -> Parts:
         return _sum(_call(self._backward, *args))
 
-    def _continue(self, *args: Any) -> tuple[list[tf.Tensor], metrics.Means]:
+    def _continue(self, *args: Any) -> tuple[Parts, metrics.Means]:
         values, sums = _call(self._both, *args)
         return _sum(values), sums
 
@@ -115,14 +121,14 @@ class SharedSteps:
 
     def _run_both(
         self,
-        packed: list[tf.Tensor],
+        packed: Parts,
         sums: metrics.Means,
         x: tf.Tensor,
         y: tf.Tensor,
         order: tf.Tensor,
         i: tf.Tensor,
         size: int,
-    ) -> tuple[list[tf.Tensor], metrics.Means]:
+    ) -> tuple[Parts, metrics.Means]:
         """Updates, and returns what the next batch has, and the sums so far."""
         *_, sums = self._update(packed, sums, size, False)
         return self._run_backward(x, y, order, i, size, False), sums
@@ -135,29 +141,32 @@ class SharedSteps:
         i: tf.Tensor,
         size: int,
         everything: bool,
-    ) -> list[tf.Tensor]:
-        """Returns this replica's gradients and losses, of one dtype."""
+    ) -> Parts:
+        """Returns this replica's gradients and losses, of one dtype, and its rows."""
         replica = scopes.get_replica() or 0
         replicas = self.strategy.num_replicas_in_sync
         first, stop = size * replica // replicas, size * (replica + 1) // replicas
         # XLA would compile a slice anew for each `i`.
-        rows = tf.gather(order, i * size + tf.range(first, stop))
+        batch = tf.gather(order, i * size + tf.range(first, stop))
         grads, losses = self.step.compute_gradients(
-            tf.gather(x, rows), tf.gather(y, rows), size
+            tf.gather(x, batch), tf.gather(y, batch), size
         )
-        self._has_gradient = [gradient is not None for gradient in grads]
+        tables = {i: g for i, g in enumerate(grads) if isinstance(g, tf.IndexedSlices)}
+        dense = {i: g for i, g in enumerate(grads) if g is not None and i not in tables}
+        self._dense, self._tables = list(dense), list(tables)
         reported = losses if everything else losses.means
         self._structures[everything] = tf.nest.map_structure(lambda _: 0.0, reported)
-        values = [gradient for gradient in grads if gradient is not None]
+        values = list(dense.values())
         # The widest of the gradients', not float64 for the accuracy's sake.
         dtypes = [tf.float32, *(value.dtype for value in values)]
         dtype = max(dtypes, key=lambda dtype: dtype.size)
         values += tf.nest.flatten(reported)
-        return [tf.cast(value, dtype) for value in values]
+        rows = [(g.values, g.indices) for g in tables.values()]
+        return [tf.cast(value, dtype) for value in values], rows
 
     def _run_update(
         self,
-        packed: list[tf.Tensor],
+        packed: Parts,
         sums: metrics.Means,
         size: int,
         everything: bool,
@@ -165,23 +174,29 @@ class SharedSteps:
         """Updates this replica's copy of the variables by everybody's gradients."""
         structure = self._structures[everything]
         variables = self.step.model.trainable_variables
-        pairs = list(zip(variables, self._has_gradient, strict=True))
-        shapes = [v.shape for v, has_gradient in pairs if has_gradient]
+        vectors, rows = packed
+        shapes = [variables[i].shape for i in self._dense]
         num_scalars = len(tf.nest.flatten(structure))
-        parts = gradients.unpack(packed, shapes + [tf.TensorShape([])] * num_scalars)
+        parts = gradients.unpack(vectors, shapes + [tf.TensorShape([])] * num_scalars)
         reported = tf.nest.pack_sequence_as(structure, parts[len(shapes) :])
-        rest = iter(parts)
-        summed = [tf.cast(next(rest), v.dtype) if has else None for v, has in pairs]
+        summed: list[gradients.Gradient] = [None] * len(variables)
+        for i, part in zip(self._dense, parts, strict=False):
+            summed[i] = tf.cast(part, variables[i].dtype)
+        for i, (values, indices) in zip(self._tables, rows, strict=True):
+            shape = tf.constant(variables[i].shape.as_list(), tf.int64)
+            summed[i] = tf.IndexedSlices(values, indices, shape)
         means = reported.means if everything else reported
         update = self.step.update(summed)
         return reported, update, metrics.add_weighted(sums, means, size)
 
 
-def _sum(values: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns the sum of all replicas' values in few vectors."""
+def _sum(parts: Parts) -> Parts:
+    """Returns the sum of all replicas' values in few vectors, and their rows."""
     # Packed here: inside XLA each gradient would be computed into the vector slowly.
     context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(values))
+    values, rows = parts
+    packed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(values))
+    return packed, [gradients.gather(*pair) for pair in rows]
 
 
 def _call(function: Callable, *args: Any) -> Any:

@@ -91,7 +91,7 @@ class Step:
 
     def compute_gradients(
         self, x: tf.Tensor, y: tf.Tensor, global_batch_size: int | None = None
-    ) -> tuple[list[tf.Tensor | None], metrics.Losses]:
+    ) -> tuple[list[gradients.Gradient], metrics.Losses]:
         """Returns this replica's part of the gradients and of the losses.
 
         Args:
@@ -101,8 +101,9 @@ class Step:
 
         Returns:
             One gradient per trainable variable, times the loss scale if there is one,
-            without that of the weights' penalties, which `update` adds. And the losses,
-            whose sum over the replicas is that of the batch.
+            without that of the weights' penalties, which `update` adds; IndexedSlices
+            only where the optimizer `takes_rows`. And the losses, whose sum over the
+            replicas is that of the batch.
         """
         if self.accumulate == 1:
             return self._compute_part(x, y, global_batch_size, 0)
@@ -117,13 +118,13 @@ class Step:
         for k in range(1, self.accumulate):
             rows = slice(bounds[k], bounds[k + 1])
             more, part = self._compute_part(x[rows], y[rows], size, k)
-            grads = list(map(_add, grads, more))
+            grads = list(map(gradients.add, grads, more))
             reported = tf.nest.map_structure(tf.add, reported, part)
         return grads, reported
 
     def _compute_part(
         self, x: tf.Tensor, y: tf.Tensor, global_batch_size: Any, microbatch: int
-    ) -> tuple[list[tf.Tensor | None], metrics.Losses]:
+    ) -> tuple[list[gradients.Gradient], metrics.Losses]:
         with self._scope(microbatch), tf.GradientTape() as tape:
             outputs = self.model(self._cast(x), training=True)
             parts = totals.split_total(
@@ -134,13 +135,15 @@ class Step:
             )
             total = self._scale(parts.without_terms)
         grads = tape.gradient(total, self.model.trainable_variables)
+        if not self.optimizer.takes_rows:
+            grads = gradients.make_dense(grads)
         return grads, metrics.measure(y, outputs, parts)
 
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
 
     @scopes.do_not_convert
-    def _differentiate_terms(self) -> list[tf.Tensor | None]:
+    def _differentiate_terms(self) -> list[gradients.Gradient]:
         """Returns the gradients of the weights' penalties, times the loss scale."""
         with self._scope(), tf.GradientTape() as tape:
             model = ownership.Model(self.model)
@@ -162,18 +165,17 @@ class Step:
         x = metrics.scale_pixels(x)
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
-    def update(self, summed: Sequence[tf.Tensor | None]) -> metrics.Update:
+    def update(self, summed: Sequence[gradients.Gradient]) -> metrics.Update:
         """Adds the weights' penalties to the replicas' sum, clips it and applies it.
 
         Args:
             summed: the gradients of all replicas, added up.
         """
         scale = self.loss_scale
-        summed = list(map(_add, summed, self._differentiate_terms()))
+        summed = list(map(gradients.add, summed, self._differentiate_terms()))
         if scale is not None:
             summed, finite = scale.divide(summed)
-        present = [gradient for gradient in summed if gradient is not None]
-        norm = tf.linalg.global_norm(present)
+        norm = gradients.global_norm(summed)
         reported = metrics.Update(norm, self.optimizer.learning_rate())
         if self.clip_norm is not None:
             summed, _ = tf.clip_by_global_norm(summed, self.clip_norm, norm)
@@ -211,9 +213,3 @@ def _check_optimizer(optimizer: Any) -> None:
             f"{type(optimizer).__name__}: write for example tfreg.optimizers."
             "adam(1e-3), or a loop of your own for a Keras one"
         )
-
-
-def _add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
