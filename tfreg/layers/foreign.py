@@ -7,8 +7,9 @@ trained, and its penalties are counted nowhere. Nor does Keras list a tf.Module'
 """
 
 import inspect
-import sys
 from typing import Any
+
+from tfreg.collections import ownership
 
 
 def check_keras(name: str, member: Any) -> None:
@@ -17,7 +18,7 @@ def check_keras(name: str, member: Any) -> None:
     Raises:
         TypeError: it has, or will have when it is built; one that is frozen hasn't.
     """
-    if not is_keras(member) or not member.trainable:
+    if not ownership.is_keras(member) or not member.trainable:
         return
     for inner in getattr(member, "layers", ()):
         check_keras(name, inner)
@@ -32,12 +33,6 @@ def check_keras(name: str, member: Any) -> None:
             f"would neither be trained nor penalized: use tfreg.layers, call it with "
             "trainable=False, or make the whole model one of Keras"
         )
-
-
-def is_keras(value: Any) -> bool:
-    """Tells whether this is a layer or a model of Keras."""
-    keras = sys.modules.get("keras")
-    return keras is not None and isinstance(value, keras.Layer)
 
 
 def check_symbolic(name: str, inputs: Any) -> None:
@@ -61,7 +56,7 @@ def check_caller(name: str) -> None:
         code = frame.f_code
         if code.co_name in ("call", "__call__", "tf__call") and code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
-            if first is not None and is_keras(first):
+            if first is not None and ownership.is_keras(first):
                 raise TypeError(_describe(name, f"a call in the Keras {first.name}"))
         frame = frame.f_back
 

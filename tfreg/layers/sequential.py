@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg.collections import ownership
 from tfreg.layers import base, foreign, freezing, naming
 
 
@@ -49,7 +50,7 @@ class Sequential(freezing.Freezable):
         foreign.check_symbolic(f"a {type(self).__name__}", inputs)
         for layer, takes in zip(self.layers, self._takes_training, strict=True):
             inputs = layer(inputs, training=training) if takes else layer(inputs)
-            if foreign.is_keras(layer):
+            if ownership.is_keras(layer):
                 # Some make their weights only now.
                 foreign.check_keras("layers", layer)
         return inputs
