@@ -95,7 +95,8 @@ def _compute_pair(name: str, owner: Any, is_new: bool) -> tuple[int, tf.Tensor]:
     count = scopes.count_draw(owner, name) if is_new else 0
     if count:
         text += f"/call {count}"
-    return zlib.crc32(text.encode()), tf.cast(number, tf.int64)
+    # A cast of an int64 variable is that variable, which moves on.
+    return zlib.crc32(text.encode()), tf.identity(tf.cast(number, tf.int64))
 
 
 @scopes.do_not_convert

@@ -54,7 +54,8 @@ def check_caller(name: str) -> None:
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
-        if code.co_name in ("call", "__call__", "tf__call") and code.co_argcount:
+        of_keras = str(frame.f_globals.get("__name__")).startswith("keras.")
+        if of_keras and code.co_name == "__call__" and code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
             if first is not None and ownership.is_keras(first):
                 raise TypeError(_describe(name, f"a call in the Keras {first.name}"))
