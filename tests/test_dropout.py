@@ -230,14 +230,14 @@ def test_recompute_grad_within_recompute_grad_and_after_the_step_moved_on(rng):
 
 
 def test_what_recompute_grad_drew_is_forgotten_with_its_tape():
-    layer = layers.Dropout(0.5)
+    layer, before = layers.Dropout(0.5), len(dropout._blocks)
     for _ in range(20):
         with tfreg.step_scope(0), tf.GradientTape() as tape:
             tape.watch(X)
             tf.recompute_grad(lambda x: layer(x, training=True))(X)
         del tape
         gc.collect()  # TensorFlow's closures are cycles.
-    assert len(dropout._blocks) <= 2
+    assert len(dropout._blocks) <= before + 2
 
 
 def test_a_model_of_the_steps_seed_drops_what_one_seed_always_did():

@@ -73,11 +73,14 @@ class Embedding(base.Layer):
             self._check_range(ids.numpy())
             return tf.gather(table, ids)
         # On an accelerator or in XLA another row would be read, and not be trained.
-        rows = tf.gather(table, tf.clip_by_value(ids, 0, self.num_rows - 1))
-        is_known = (ids >= 0) & (ids < self.num_rows)
-        # Added, -0.0 changes no bit and has no part in the gradient.
-        marks = tf.where(is_known, -0.0, float("nan"))
-        return rows + tf.cast(marks, rows.dtype)[..., tf.newaxis]
+        # Unsigned, what is negative is large.
+        unsigned = tf.uint32 if ids.dtype == tf.int32 else tf.uint64
+        limit = tf.constant(self.num_rows, unsigned)
+        is_known = tf.bitcast(ids, unsigned) < limit
+        rows = tf.gather(table, tf.where(is_known, ids, tf.zeros([], ids.dtype)))
+        # Added, -0.0 changes no number and has no part in the gradient.
+        nothing, nan = (tf.constant(x, rows.dtype) for x in (-0.0, float("nan")))
+        return rows + tf.where(is_known, nothing, nan)[..., tf.newaxis]
 
     def _check_range(self, ids: np.ndarray) -> None:
         wrong = ids[(ids < 0) | (ids >= self.num_rows)]
