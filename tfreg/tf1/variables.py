@@ -36,9 +36,8 @@ class VariableStore(freezing.Freezable):
 
     Args:
         name: of the module.
-        seed: what default initializers start from, together with the variable's name,
-            and dropout with the step; stores of one seed start alike. None: another
-            one for each, the same in every run, see `tfreg.Store`.
+        seed: what default initializers and dropout come from; stores of one seed start
+            alike. None: another one for each, alike in every run, see `tfreg.Store`.
 
     Source: what a `tf.Graph` held; the role of `tf.compat.v1.make_template`.
     """
