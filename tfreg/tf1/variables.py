@@ -97,7 +97,7 @@ class VariableStore(freezing.Freezable):
             variable = tf.Variable(
                 value, trainable=trainable, name=name, aggregation=aggregation
             )
-            # In here: a checkpoint that was restored before assigns its value now.
+            # In here: a restored checkpoint assigns its value now.
             self.variables_by_name[name] = variable
         terms.set_trainable(variable, self.trainable)
         for key in dict.fromkeys(keys):
