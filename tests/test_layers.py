@@ -344,13 +344,14 @@ def test_dropout_repeats_and_differs_between_steps_seeds_layers_and_replicas():
     x = tf.ones([100, 100])
 
     def mask(name="a", step=5, seed=1):
-        return drop(layers.Dropout(0.5, name), x, step, seed).numpy() != 0
+        layer = layers.Dropout(0.5, name, seed=0)
+        return drop(layer, x, step, seed).numpy() != 0
 
     first = mask()
     np.testing.assert_array_equal(mask(), first)
     others = [mask(name="b"), mask(step=6), mask(step=2**40), mask(seed=2)]
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    layer = layers.Dropout(0.5, "a")
+    layer = layers.Dropout(0.5, "a", seed=0)
     run = tf.function(lambda: strategy.run(lambda: drop(layer, x, step=5, seed=1)))
     results = strategy.experimental_local_results(run())
     replicas = [result.numpy() != 0 for result in results]
@@ -419,15 +420,15 @@ def test_sequential_names_layers_by_kind_and_place():
     def make():
         return layers.Sequential(
             [
-                layers.Conv2D(2, 3),
+                layers.Conv2D(2, 3, seed=0),
                 normalization.BatchNorm(),
                 tf.nn.relu,
-                layers.SeparableConv2D(2, 3),
-                layers.Conv2D(2, 3),
+                layers.SeparableConv2D(2, 3, seed=0),
+                layers.Conv2D(2, 3, seed=0),
                 layers.Dropout(0.5),
                 layers.Flatten(),
-                layers.Dense(4, name="own"),
-                layers.Dense(3),
+                layers.Dense(4, name="own", seed=0),
+                layers.Dense(3, seed=0),
             ]
         )
 
@@ -841,12 +842,13 @@ def test_a_dropped_model_takes_its_terms_and_weights_along():
 
 
 def test_replicas_make_variables_and_terms_once():
-    layer = layers.Dense(3, kernel_regularizer=tfreg.l2_regularizer(0.1), name="a")
+    regularizer = tfreg.l2_regularizer(0.1)
+    layer = layers.Dense(3, kernel_regularizer=regularizer, seed=0, name="a")
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         tf.function(lambda: strategy.run(lambda: layer(tf.ones([2, 4]))))()
     assert len(layer.variables) == 2 and len(get_terms()) == 1
-    alone = layers.Dense(3, name="a")
+    alone = layers.Dense(3, seed=0, name="a")
     alone(tf.ones([2, 4]))
     for replica in strategy.experimental_local_results(layer.kernel):
         np.testing.assert_array_equal(replica, alone.kernel)

@@ -7,6 +7,7 @@ import copy
 import functools
 import gc
 import itertools
+import pickle
 import sys
 import threading
 import types
@@ -19,6 +20,7 @@ import tensorflow as tf
 
 import tfreg
 from tfreg import losses
+from tfreg.collections import terms
 
 tf1 = tf.compat.v1
 LOSSES = "regularization_losses"
@@ -623,3 +625,61 @@ def test_the_replicas_use_the_store_of_whoever_runs_them():
         shares = strategy.experimental_local_results(compiled(tf.ones([2, 3])))
     # Together the term once and the mean of both activities.
     assert sum(share.numpy() for share in shares) == 6.0
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_deep_copy_of_a_variable_keeps_its_terms(trainable):
+    v = tf.Variable([1.0, 2.0], name="v", trainable=trainable)
+    tfreg.apply_regularization(tfreg.l2_regularizer(2.0), [v])
+    tfreg.apply_regularization(tfreg.l1_regularizer(1.0), [v])
+    module = tf.Module()
+    module.parts = [v]
+    twin = copy.deepcopy(module)
+    (other,) = twin.parts
+    assert other is not v
+    other.assign([3.0, 0.0])
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), module)) == 5 + 3
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), twin)) == 9 + 3
+    assert float(tfreg.losses.total_loss(tf.zeros([1]))) == 20
+    # A copy of the copy too; and a dropped one takes its terms along.
+    third = copy.deepcopy(other)
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), [third])) == 12
+    del third, other, twin
+    gc.collect()
+    assert float(tfreg.losses.total_loss(tf.zeros([1]))) == 8
+
+
+def test_copies_of_variables_that_share_a_term_each_keep_it():
+    pair = [tf.Variable([1.0]), tf.Variable([2.0])]
+    tfreg.get_default_store().add_term("pair", tfreg.l2_regularizer(2.0), pair)
+    twins = copy.deepcopy(pair)
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), twins)) == 5
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), twins[:1])) == 1
+
+
+def test_a_copy_on_replicas_keeps_its_terms(two_replicas):
+    with two_replicas.scope():
+        v = tf.Variable([3.0])
+        tfreg.apply_regularization(tfreg.l2_regularizer(2.0), [v])
+        twin = copy.deepcopy(v)
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), [twin])) == 9
+
+
+def test_a_copy_of_a_frozen_variable_is_frozen():
+    v = tf.Variable([3.0])
+    tfreg.apply_regularization(tfreg.l2_regularizer(2.0), [v])
+    terms.set_trainable(v, False)
+    twin = copy.deepcopy(v)
+    assert not twin.trainable
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), [twin])) == 0
+    terms.set_trainable(twin, True)
+    assert twin.trainable
+    assert float(tfreg.losses.total_loss(tf.zeros([1]), [twin])) == 9
+
+
+def test_a_penalized_variable_is_not_pickled():
+    v = tf.Variable([3.0], name="v")
+    pickle.dumps(v)
+    tfreg.apply_regularization(tfreg.l2_regularizer(2.0), [v])
+    with pytest.raises(TypeError, match="must not be pickled, got v:0: its penalties"):
+        pickle.dumps(v)

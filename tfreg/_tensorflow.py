@@ -7,7 +7,9 @@ The trap: an undocumented name that is gone in the next TensorFlow. All of them 
 here, and `tests/test_tensorflow.py` says of each what it is needed for when it breaks.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import record
@@ -21,6 +23,34 @@ def is_recording() -> bool:
     penalty computed there has a value and no gradient.
     """
     return record.could_possibly_record()
+
+
+def list_recomputed() -> Iterator[tuple[dict, Any, Any, Any]]:
+    """Yields the calls of `tf.recompute_grad` that this is in, the innermost first.
+
+    Of each its `kwargs`, which no other call has, its inputs, those of this pass, and
+    the tape of the second pass, None in the first. Only its frames tell which second
+    pass belongs to which first.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        name = frame.f_code.co_name
+        if name in ("inner", "inner_recompute_grad"):
+            local = frame.f_locals
+            if "current_var_scope" in local and "kwargs" in local:
+                args = local["args"]
+                yield local["kwargs"], args, local.get("id_args", args), local.get("t")
+        frame = frame.f_back
+
+
+def set_trainable(variable: tf.Variable, trainable: bool) -> None:
+    """Changes whether tapes watch a variable and tf.Modules list it as trainable.
+
+    It can be given when a variable is made, and only read afterwards.
+    """
+    # A strategy's variable reads its first copy's.
+    for copy in getattr(variable, "values", [variable]):
+        copy._trainable = trainable
 
 
 def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:

@@ -10,6 +10,7 @@ was computed where nobody can read it, and isn't.
 import inspect
 import itertools
 import re
+import sys
 import weakref
 from collections.abc import Callable, ItemsView, Mapping, Sequence
 from typing import Any
@@ -116,6 +117,12 @@ def _is_module(value: Any) -> bool:
     return isinstance(value, tf.Module) or hasattr(type(value), "trainable_variables")
 
 
+def is_keras(value: Any) -> bool:
+    """Tells whether this is a layer or a model of Keras."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(value, keras.Layer)
+
+
 def matches(scope: str | None, name: str | None) -> bool:
     """Tells whether a name matches a scope at its beginning; None: everything does."""
     return scope is None or (name is not None and re.match(scope, name) is not None)
@@ -213,6 +220,7 @@ class Model:
         self.parts = list_parts(model)
         self.ids = {id(part) for part in self.parts}
         self.key = frozenset(id(p) for p in self.parts if terms.is_variable(p))
+        self.is_keras = is_keras(model)
         self._holders: dict[int, bool] = {}
 
     def owns(self, loss: scopes.StepLoss) -> bool:
@@ -258,6 +266,9 @@ def sum_penalties(model: Model, scope: str | None = None) -> list[terms.Penalty]
     ]
     for part in model.parts:
         _check_activity(part, scope)
+        _check_frozen(part)
+        if not losses and not model.is_keras:
+            _check_keras(part)
     check_hidden(lambda s: s.owner is None or model.is_its_own(s), scope)
     check_outside(lambda owner, store: id(owner) in model.ids, scope)
     count(losses, model.key)
@@ -291,6 +302,32 @@ def _check_activity(part: Any, scope: str | None) -> None:
     if hidden and all(loss.is_read for loss in losses):
         return
     raise ValueError(_describe(name, "elsewhere" if hidden else "nowhere in this step"))
+
+
+def _check_frozen(part: Any) -> None:
+    """Raises where a module of others was told to freeze, which does nothing."""
+    switch = getattr(part, "__dict__", {}).get("trainable")
+    if switch is not False or not isinstance(part, tf.Module):
+        return
+    if any(v.trainable for v in part.variables):
+        raise ValueError(
+            "trainable must be set on a layer of tfreg, got False on a "
+            f"{type(part).__name__}, whose variables are trained all the same: set it "
+            "on its layers, or leave them out of the variables that are trained"
+        )
+
+
+def _check_keras(part: Any) -> None:
+    """Raises where a module holds a penalty of Keras's that nobody has added."""
+    of_layer = is_keras(part) and getattr(part, "activity_regularizer", None)
+    of_weight = terms.is_variable(part) and getattr(part, "regularizer", None)
+    if (of_layer or of_weight) and part.trainable:
+        raise ValueError(
+            f"penalties of {getattr(part, 'path', part.name)} must be added, got a "
+            "regularizer that Keras evaluates for its own models alone: call "
+            "tfreg.add_loss(penalty) for each of the Keras layer's `losses` in the "
+            "step, or use tfreg.rules.apply or a layer of tfreg"
+        )
 
 
 def check_hidden(

@@ -92,6 +92,10 @@ class Scope:
     records: dict[int | None, Record] = dataclasses.field(default_factory=dict)
     traced: list[Record] = dataclasses.field(default_factory=list)
     is_open: bool = True
+    # How often each owner drew random numbers, by the trace.
+    draws: weakref.WeakKeyDictionary[Any, dict] = dataclasses.field(
+        default_factory=weakref.WeakKeyDictionary
+    )
 
 
 class ThreadStacks(Generic[_Item]):
@@ -276,19 +280,47 @@ def is_in_function(graph: tf.Graph | None) -> bool:
     return any(g is not None and _tensorflow.is_function(g) for g in inner)
 
 
+def _find_numbered() -> Scope | None:
+    """Returns the innermost scope whose number is known here, None without."""
+    chain = _tensorflow.get_chain(get_graph())
+    for scope in reversed(get_open_scopes()):
+        is_own = scope.graph in chain and not is_in_function(scope.graph)
+        is_variable = isinstance(scope.number, tf.Variable)
+        if is_variable or (scope.number is not None and is_own):
+            return scope
+    return None
+
+
 def get_step_number() -> tuple[Any, int] | None:
     """Returns the number and the seed that `step_scope` was given, None without.
 
     A number that is a tf.Variable is also seen in functions traced inside the scope; a
     tensor or an int only in its own trace, its branches and loops.
     """
-    chain = _tensorflow.get_chain(get_graph())
-    for scope in reversed(get_open_scopes()):
-        is_own = scope.graph in chain and not is_in_function(scope.graph)
-        is_variable = isinstance(scope.number, tf.Variable)
-        if is_variable or (scope.number is not None and is_own):
-            return scope.number, scope.seed
-    return None
+    scope = _find_numbered()
+    return None if scope is None else (scope.number, scope.seed)
+
+
+def find_trace(graph: tf.Graph | None) -> tf.Graph | None:
+    """Returns the tf.function's graph that a branch or a loop is part of."""
+    chain = _tensorflow.get_chain(graph)
+    functions = (g for g in chain if g is not None and _tensorflow.is_function(g))
+    return next(functions, chain[-1])
+
+
+def count_draw(owner: Any, name: str) -> int:
+    """Returns how often an owner drew random numbers by a name, in this step so far.
+
+    Each trace counts by itself: at its next call a tf.function keeps its numbers.
+    """
+    scope = _find_numbered()
+    if scope is None:
+        return 0
+    draws = scope.draws.setdefault(find_trace(get_graph()) or scope, {})
+    owners = draws.setdefault(_get_own_replica(), weakref.WeakKeyDictionary())
+    counts = owners.setdefault(owner, {})
+    counts[name] = counts.get(name, -1) + 1
+    return counts[name]
 
 
 @contextlib.contextmanager

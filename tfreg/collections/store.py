@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import ownership, scopes, terms
+from tfreg.collections import ownership, scopes, seeds, terms
 
 _default: "Store"
 _stores: scopes.ThreadStacks["Store"] = scopes.ThreadStacks()
@@ -69,9 +69,23 @@ def get_name(item: Any) -> str | None:
 
 
 class Store:
-    """A set of collections; the counterpart of what a `tf.Graph` held in TF1."""
+    """A set of collections; the counterpart of what a `tf.Graph` held in TF1.
 
-    def __init__(self) -> None:
+    Layers and models made without a seed take one from the default store. It is a hash
+    of the store's seed, of how many this thread has taken before, and of the thread's
+    name but for the one that made the store: other ones each time, the same in every
+    run of a program. `tf.random.set_seed` changes nothing. In a thread pool it isn't
+    fixed which worker has which task: give each task a `Store(seed=i)` or its models a
+    seed.
+
+    Args:
+        seed: what those seeds come from; None: taken from the default store, so that
+            models in two stores start apart too.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        root = get_default_store().seeds.take() if seed is None else seed
+        self.seeds: seeds.Seeds = seeds.Seeds(root)
         self._lock = threading.RLock()
         self._values: dict[Hashable, list] = {}
         # Terms and layers' variables, weakly: whoever owns them decides their life.
@@ -104,6 +118,8 @@ class Store:
     ) -> terms.Term:
         """Binds a regularizer to variables, for as long as they live.
 
+        A deep copy of a variable has a term of its own.
+
         Args:
             name: prefix of the term's name `<name>/Regularizer/<regularizer>`, to which
                 `_1`, `_2`, ... is added where a live term has that name.
@@ -126,10 +142,14 @@ class Store:
                 f"variables must hold at least one variable, got none for {name}: "
                 "make the term after the variables"
             )
-        name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
+
+        def bind_copy(variable: tf.Variable) -> None:
+            self.add_term(name, regularizer, [variable])
+
+        full = f"{name}/Regularizer/{terms.get_name(regularizer)}"
         with self._lock:
-            name = _find_free(name, {term.name for term in self.get_terms()})
-            term = terms.bind(name, regularizer, variables)
+            full = _find_free(full, {term.name for term in self.get_terms()})
+            term = terms.bind(full, regularizer, variables, bind_copy)
             self.add_owned(GraphKeys.REGULARIZATION_LOSSES, term)
         return term
 
@@ -139,7 +159,9 @@ class Store:
         references.append(weakref.ref(item, references.remove))
 
     def _get_owned(self, key: Hashable) -> list:
-        items = (ref() for ref in self._owned.get(key, []))
+        items = [ref() for ref in self._owned.get(key, [])]
+        if key == GraphKeys.TRAINABLE_VARIABLES:
+            items = [item for item in items if not terms.is_frozen(item)]
         return [item for item in items if item is not None]
 
     def get_terms(self) -> list[terms.Term]:
@@ -279,4 +301,4 @@ def get_default_store() -> Store:
     return stores.pop() if stores else _default
 
 
-_default = Store()
+_default = Store(seed=0)

@@ -8,12 +8,15 @@ The trap: an eager penalty made when the model is built is a constant without gr
 """
 
 import dataclasses
+import functools
 import itertools
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from tfreg import _tensorflow
 
 Regularizer = Callable[[tf.Tensor], tf.Tensor | None]
 
@@ -39,29 +42,94 @@ class Term:
     def __call__(self, only: Container[int] | None = None) -> tf.Tensor | None:
         """Returns the penalty, a scalar, or None where the regularizer gives none.
 
+        Frozen variables are left out, as Keras does.
+
         Args:
             only: ids of variables; the others are left out. None: all count.
 
         Raises:
             ValueError: the regularizer returned something that isn't a scalar.
         """
-        chosen = [v for v in self.variables if only is None or id(v) in only]
-        # Frozen, as Keras leaves them out; TF1 penalized what was made untrainable.
-        chosen = [v for v in chosen if isinstance(v, tf.Variable) or v.trainable]
+        chosen = [
+            v
+            for v in self.variables
+            if (only is None or id(v) in only) and not is_frozen(v)
+        ]
         return apply_each(self.regularizer, chosen, self.name)
 
 
-def bind(name: str, regularizer: Regularizer, variables: Sequence[tf.Variable]) -> Term:
-    """Returns a new term that hangs on its variables."""
+def bind(
+    name: str,
+    regularizer: Regularizer,
+    variables: Sequence[tf.Variable],
+    bind_copy: Callable[[tf.Variable], Any],
+) -> Term:
+    """Returns a new term that hangs on its variables.
+
+    Args:
+        name: of the term.
+        regularizer: of each of the variables.
+        variables: which own the term.
+        bind_copy: called with each deep copy of one of them, for a term of its own.
+    """
     term = Term(name, regularizer, tuple(weakref.ref(v) for v in variables))
     for variable in variables:
         variable._tfreg_terms = (*get_terms(variable), term)
+        _watch_copies(variable, bind_copy)
     return term
+
+
+def _watch_copies(variable: tf.Variable, bind_copy: Callable) -> None:
+    # copy.deepcopy makes another variable, without the attributes of this one.
+    if hasattr(type(variable), "__deepcopy__"):
+        binders = getattr(variable, "_tfreg_binders", ())
+        variable._tfreg_binders = (*binders, bind_copy)
+        reference = weakref.ref(variable)
+        variable.__deepcopy__ = functools.partial(_copy, reference)
+        variable.__reduce_ex__ = functools.partial(_refuse_pickle, reference)
+
+
+def _copy(reference: Callable[[], Any], memo: dict) -> tf.Variable:
+    variable = reference()
+    copied = type(variable).__deepcopy__(variable, memo)
+    copied._tfreg_is_frozen = is_frozen(variable)
+    for bind_copy in variable._tfreg_binders:
+        bind_copy(copied)
+    return copied
+
+
+def _refuse_pickle(reference: Callable[[], Any], protocol: Any) -> None:
+    raise TypeError(
+        "a variable with penalties must not be pickled, got "
+        f"{reference().name}: its penalties would be lost, so save a tf.train."
+        "Checkpoint, or pickle variable.numpy()"
+    )
 
 
 def get_terms(variable: Any) -> tuple[Term, ...]:
     """Returns the terms that hang on a variable, in the order of binding."""
     return getattr(variable, "_tfreg_terms", ())
+
+
+def set_trainable(variable: tf.Variable, trainable: bool) -> None:
+    """Freezes a variable or brings it back; one that was never trained stays so."""
+    if not trainable and variable.trainable:
+        variable._tfreg_is_frozen = True
+        _tensorflow.set_trainable(variable, False)
+    elif trainable and is_frozen(variable):
+        variable._tfreg_is_frozen = False
+        _tensorflow.set_trainable(variable, True)
+
+
+def is_frozen(variable: Any) -> bool:
+    """Tells whether a variable was trained once and isn't now.
+
+    One that was made without training, as by TF1's `get_variable(trainable=False)`,
+    keeps its penalty.
+    """
+    if isinstance(variable, tf.Variable):
+        return getattr(variable, "_tfreg_is_frozen", False)
+    return getattr(variable, "trainable", True) is False  # Keras's.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,15 +183,20 @@ def apply_each(
 
 
 def measure_activity(regularizer: Regularizer, outputs: tf.Tensor) -> tf.Tensor | None:
-    """Returns the penalty of outputs `[batch, ...]`, divided by the batch size."""
+    """Returns the penalty of outputs `[batch, ...]`, divided by the batch size.
+
+    Of ragged ones the values that there are.
+    """
+    ragged = isinstance(outputs, tf.RaggedTensor)
+    num_examples = outputs.nrows() if ragged else tf.shape(outputs)[0]
+    outputs = outputs.flat_values if ragged else outputs
     half = outputs.dtype.size < 4
     wide = tf.cast(outputs, tf.float32) if half else outputs
     penalty = regularizer(wide)
     if penalty is None:
         return None
     penalty = tf.convert_to_tensor(penalty, dtype_hint=wide.dtype)
-    batch = tf.cast(tf.shape(wide)[0], penalty.dtype)
-    return tf.math.divide_no_nan(penalty, batch)
+    return tf.math.divide_no_nan(penalty, tf.cast(num_examples, penalty.dtype))
 
 
 def add_up(penalties: Sequence[Any]) -> tf.Tensor | None:

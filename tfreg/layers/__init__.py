@@ -1,16 +1,11 @@
 """tfreg's own layers, for whoever builds a model; each takes regularizers by target."""
 
 from tfreg.layers.base import Layer
-from tfreg.layers.core import (
-    Conv2D,
-    Dense,
-    Dropout,
-    Embedding,
-    Flatten,
-    SeparableConv2D,
-    Sequential,
-)
+from tfreg.layers.core import Conv2D, Dense, Flatten, SeparableConv2D
+from tfreg.layers.dropout import Dropout
+from tfreg.layers.embedding import Embedding
 from tfreg.layers.normalization import BatchNorm
+from tfreg.layers.sequential import Sequential
 
 __all__ = [
     "BatchNorm",

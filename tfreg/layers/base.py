@@ -4,26 +4,25 @@
         parameters = {"gamma": "kernel"}  # the variable, and whose regularizer it has
 
         def __call__(self, inputs, training=False):
-            gamma = self.get_variable("gamma", [inputs.shape[-1]], initializers.ones)
+            shape, ones = [inputs.shape[-1]], initializers.ones
+            gamma = self.get_variable("gamma", shape, ones, dtype=inputs.dtype)
             return self.penalize_activity(inputs * gamma)
 
 The trap: a penalty made where a layer is called counts a shared layer twice. Here a
 weight penalty becomes a term when its variable is made, and never again.
 """
 
-import inspect
-import itertools
 import re
 import threading
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfreg import _checks, regularizers
 from tfreg.collections import ownership, scopes, store, terms
-from tfreg.layers import initializers
+from tfreg.layers import foreign, freezing, initializers
 
 Regularizer = terms.Regularizer
 
@@ -50,7 +49,7 @@ def refuse_attribute(owner: Any, name: str, value: Any, call: str) -> None:
     )
 
 
-class Layer(tf.Module):
+class Layer(freezing.Freezable):
     """A tf.Module with named variables and regularizers for them and its outputs.
 
     It belongs to the store that was the default when it was made.
@@ -58,8 +57,10 @@ class Layer(tf.Module):
     Args:
         name: first part of the variables' names; None: from the class and the store,
             or from the place in a `Sequential`.
-        seed: what the initial values come from, together with the variable's name; an
-            int from 0 to 2**31 - 1.
+        seed: what the initial values come from, together with the variable's name and
+            the layer's, if it was given one or a place: layers of one seed and name
+            start alike. An int from 0 to 2**31 - 1; None: another one for each layer,
+            the same in every run, see `tfreg.Store`.
         regularizers: target -> regularizer or None.
 
     Attributes:
@@ -77,7 +78,7 @@ class Layer(tf.Module):
     def __init__(
         self,
         name: str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         regularizers: Mapping[str, Regularizer | None] | None = None,
     ) -> None:
         super().__init__()
@@ -87,8 +88,10 @@ class Layer(tf.Module):
                 "a name of the layer's kind"
             )
         self.store = store.get_default_store()
+        seed = self.store.seeds.take() if seed is None else seed
         self.seed = _checks.check_int("seed", seed, 0, 2**31 - 1)
         self._label: str | None = None
+        self._is_numbered = False  # Its name says how many were called before it.
         self._is_placed = False  # Its name says its place in a Sequential.
         if name is not None:
             self._set_label(name)
@@ -126,7 +129,14 @@ class Layer(tf.Module):
         """Name of the layer, the first part of its variables' names."""
         if self._label is None:
             self._label = self.store.make_name(self.kind, self)
+            self._is_numbered = True
         return self._label
+
+    @property
+    def place(self) -> str:
+        """The name, but for a number that depends on what was called before."""
+        numbered = self._label is None or self._is_numbered
+        return self.kind if numbered else self.name
 
     @property
     def kind(self) -> str:
@@ -181,6 +191,7 @@ class Layer(tf.Module):
         shape: Sequence[int | None],
         initializer: initializers.Initializer,
         trainable: bool = True,
+        dtype: tf.DType | None = None,
     ) -> tf.Variable:
         """Returns the variable, made at the first call together with its terms.
 
@@ -189,11 +200,14 @@ class Layer(tf.Module):
             shape: without unknown dimensions.
             initializer: called with the shape and a seed of this variable's own.
             trainable: whether optimizers change it.
+            dtype: of the inputs; float64 makes a float64 variable, None and any other
+                one of the initializer's dtype.
 
         Raises:
             ValueError: a dimension isn't known or 0, or not what it was at the first
                 call, or the initializer's values have another shape.
-            TypeError: the values of a trainable variable aren't floating.
+            TypeError: the values of a trainable variable aren't floating, or a Keras
+                layer calls this one.
         """
         path, sizes = f"{self.name}/{name}", tf.TensorShape(shape)
         variable = getattr(self, name, None)
@@ -209,11 +223,14 @@ class Layer(tf.Module):
                 f"shape of {path} must be known and not 0, got {tuple(sizes)}: "
                 "give the inputs a static shape but for the batch"
             )
+        foreign.check_caller(self.name)
         # Made eagerly: a value from inside a trace would belong to the trace.
         with tf.init_scope():
-            seed = (self.seed, zlib.crc32(path.encode()) >> 1)
+            seed = (self.seed, zlib.crc32(f"{self.place}/{name}".encode()) >> 1)
             value = tf.convert_to_tensor(initializer(sizes.as_list(), seed))
             _check_initial(path, value, sizes, trainable)
+            if dtype == tf.float64 and value.dtype.is_floating:
+                value = tf.cast(value, dtype)
             variable = tf.Variable(value, trainable=trainable, name=path)
         # Not around the making: replicas' threads wait for each other in there.
         with _publishing:
@@ -221,6 +238,7 @@ class Layer(tf.Module):
             if made is not None:
                 return made
             setattr(self, name, variable)
+            terms.set_trainable(variable, self.trainable)
             target = self.parameters.get(name, "")
             if target in _COLLECTIONS:
                 self.store.add_owned(_COLLECTIONS[target], variable)
@@ -264,6 +282,7 @@ class Layer(tf.Module):
             TypeError: they are of another kind.
             ValueError: they have another rank.
         """
+        foreign.check_symbolic(self.name, inputs)
         inputs = tf.convert_to_tensor(inputs)
         # To an integer dtype the weights would be cast as 0.
         if not getattr(inputs.dtype, f"is_{kind}"):
@@ -272,14 +291,20 @@ class Layer(tf.Module):
                 f"inputs of {self.name} must be {kind}, got {inputs.dtype.name}: "
                 f"write for example tf.cast(x, {example}"
             )
-        rank = inputs.shape.rank
+        self.check_shape(inputs.shape, min_rank, max_rank)
+        return inputs
+
+    def check_shape(
+        self, shape: tf.TensorShape, min_rank: int, max_rank: int | None = None
+    ) -> None:
+        """Raises ValueError where a shape of inputs has another rank."""
+        rank = shape.rank
         if rank is not None and not min_rank <= rank <= (max_rank or rank):
             more = "" if max_rank == min_rank else " or more"
             raise ValueError(
                 f"inputs of {self.name} must have rank {min_rank}{more}, got shape "
-                f"{inputs.shape}: reshape them, the batch is the first dimension"
+                f"{shape}: reshape them, the batch is the first dimension"
             )
-        return inputs
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(
@@ -299,53 +324,3 @@ def _check_initial(path: str, value: tf.Tensor, shape: Any, trainable: bool) -> 
             f"the initializer of {path} must return floating values, got "
             f"{value.dtype.name}: an optimizer can't change others, so cast them"
         )
-
-
-def takes_training(function: Any) -> bool:
-    """Tells whether a function or a layer, Keras's too, has an argument `training`."""
-    try:
-        signature = inspect.signature(getattr(function, "call", function))
-    except (TypeError, ValueError):
-        return False  # A builtin that tells no signature.
-    return "training" in signature.parameters
-
-
-def find_layers(members: Iterable[Any]) -> list[Layer]:
-    """Returns the layers among these and in the Sequentials among these, each once."""
-    found: list[Layer] = []
-    for member in members:
-        inner = getattr(member, "layers", ())
-        if isinstance(member, Layer):
-            found.append(member)
-        elif isinstance(inner, Sequence):
-            found += find_layers(inner)
-    return list(dict.fromkeys(found))
-
-
-def set_names(layers: Sequence[Layer]) -> None:
-    """Names layers without a name `<kind>_<i>`, the i-th of its kind among these.
-
-    A name that an inner Sequential gave is changed where an earlier layer has it too,
-    unless variables were made under it.
-
-    Raises:
-        ValueError: two layers were given the same name.
-    """
-    taken = {layer._label for layer in layers}
-    seen: set[str] = set()
-    counts: dict[str, int] = {}
-    for layer in layers:
-        kind = layer.kind
-        place = counts[kind] = counts.get(kind, -1) + 1
-        if layer._label in seen and not layer._is_placed:
-            raise ValueError(
-                f"layers must have names of their own, got two called {layer._label!r}:"
-                " give one of them another name"
-            )
-        clash = layer._label in seen and not layer.variables
-        if layer._label is None or clash:
-            names = (f"{kind}_{i}" for i in itertools.count(place))
-            layer._set_label(next(name for name in names if name not in taken))
-            layer._is_placed = True
-        taken.add(layer.name)
-        seen.add(layer.name)

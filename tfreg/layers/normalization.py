@@ -17,8 +17,19 @@ from tfreg.layers import base, initializers
 Regularizer = base.Regularizer
 
 
+def _subtract(variable: tf.Variable, change: tf.Tensor) -> None:
+    if tf.distribute.in_cross_replica_context():
+        variable.assign_sub(change)
+        return
+    # By the handle: every replica moves its own copy, all alike.
+    handle = _tensorflow.get_handle(variable)
+    tf.raw_ops.AssignSubVariableOp(resource=handle, value=change)
+
+
 class BatchNorm(base.Layer):
     """Normalizes each channel by the batch in training, by moving averages otherwise.
+
+    Frozen by `trainable = False` it uses the moving averages and doesn't move them.
 
     Args:
         momentum: share of the old moving average that each step keeps.
@@ -62,25 +73,23 @@ class BatchNorm(base.Layer):
         inputs = self.check_inputs(inputs, min_rank=2)
         shape = [inputs.shape[-1]]
         zeros, ones = initializers.zeros, initializers.ones
-        gamma = self.get_variable("gamma", shape, ones)
-        beta = self.get_variable("beta", shape, zeros)
-        moving_mean = self.get_variable("moving_mean", shape, zeros, trainable=False)
+        dtype = inputs.dtype
+        gamma = self.get_variable("gamma", shape, ones, dtype=dtype)
+        beta = self.get_variable("beta", shape, zeros, dtype=dtype)
+        moving_mean = self.get_variable("moving_mean", shape, zeros, False, dtype)
         moving_variance = self.get_variable(
-            "moving_variance", shape, ones, trainable=False
+            "moving_variance", shape, ones, False, dtype
         )
         mean, variance = tf.identity(moving_mean), tf.identity(moving_variance)
         # Moments of half a precision would lose small variances.
         wide = tf.cast(inputs, gamma.dtype)
-        if training:
+        if training and self.trainable:
             old = mean, variance
             mean, variance = self._compute_moments(wide, mean, variance)
             for moving, before, now in zip(
                 (moving_mean, moving_variance), old, (mean, variance), strict=True
             ):
-                # By the handle: every replica moves its own copy, all alike.
-                handle = _tensorflow.get_handle(moving)
-                change = (1 - self.momentum) * (before - now)
-                tf.raw_ops.AssignSubVariableOp(resource=handle, value=change)
+                _subtract(moving, (1 - self.momentum) * (before - now))
         outputs = tf.nn.batch_normalization(
             wide, mean, variance, beta, gamma, self.epsilon
         )

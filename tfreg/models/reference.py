@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfreg import _checks, layers
-from tfreg.collections import terms
+from tfreg.collections import store, terms
 from tfreg.layers import base, core
 
 Regularizer = terms.Regularizer
@@ -42,7 +42,9 @@ class MLP(layers.Sequential):
         activation: of every layer but the last; None: linear.
         dropout: share of each hidden layer's outputs that is dropped in training.
         kernel_regularizer, bias_regularizer, activity_regularizer: of every layer.
-        seed: what the initial weights come from.
+        seed: what the initial weights come from, and with the step what is dropped;
+            models of one seed start alike. None: another one for each model, the same
+            in every run, see `tfreg.Store`.
 
     Raises:
         ValueError: no widths, one that isn't positive, or `dropout` is out of range.
@@ -57,7 +59,7 @@ class MLP(layers.Sequential):
         kernel_regularizer: Regularizer | None = None,
         bias_regularizer: Regularizer | None = None,
         activity_regularizer: Regularizer | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         if isinstance(widths, numbers.Number | str):
             raise TypeError(
@@ -66,6 +68,7 @@ class MLP(layers.Sequential):
         if not len(widths):
             raise ValueError("widths must not be empty, got []: write [128, 10]")
         dropout = _checks.check_fraction("dropout", dropout)
+        seed = store.get_default_store().seeds.take() if seed is None else seed
         members: list[base.Layer] = [layers.Flatten()]
         for i, units in enumerate(widths):
             last = i == len(widths) - 1
@@ -79,7 +82,7 @@ class MLP(layers.Sequential):
             )
             members.append(dense)
             if dropout and not last:
-                members.append(layers.Dropout(dropout))
+                members.append(layers.Dropout(dropout, seed=seed))
         super().__init__(members)
 
 
@@ -91,7 +94,9 @@ class CNN(layers.Sequential):
         activation: of every layer but the last; None: linear.
         dropout: share of the first two Dense layers' outputs that is dropped.
         kernel_regularizer, bias_regularizer, activity_regularizer: of every layer.
-        seed: what the initial weights come from.
+        seed: what the initial weights come from, and with the step what is dropped;
+            models of one seed start alike. None: another one for each model, the same
+            in every run, see `tfreg.Store`.
 
     Raises:
         ValueError: `num_outputs` isn't positive, or `dropout` is out of range.
@@ -108,9 +113,10 @@ class CNN(layers.Sequential):
         kernel_regularizer: Regularizer | None = None,
         bias_regularizer: Regularizer | None = None,
         activity_regularizer: Regularizer | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         _checks.check_int("num_outputs", num_outputs)
+        seed = store.get_default_store().seeds.take() if seed is None else seed
         convolutions = [
             layers.Conv2D(
                 filters,

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import collections
-from tfreg.layers import core
+from tfreg.layers import dropout as masks
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
 from tfreg.tf1.weights import Collections
@@ -106,8 +106,9 @@ def dropout(
 ) -> tf.Tensor:
     """Returns the inputs, in training with a share of zeros and the others scaled up.
 
-    What is dropped is a function of the step, the scope's name, the seed and the
-    replica: another choice than TF1's.
+    What is dropped is a function of the step, the model's seed, the scope's name, the
+    seed, the replica and the pass, of which a step may have several: another choice
+    than TF1's. See `tfreg.layers.Dropout`.
 
     Args:
         inputs: floating.
@@ -135,7 +136,8 @@ def dropout(
         outputs = inputs
         if weights.know("is_training", is_training) and keep_prob < 1:
             name = here.name if seed is None else f"{here.name}/{seed}"
-            outputs = core.drop_out(inputs, 1 - keep_prob, name, noise_shape)
+            owner = variable_scopes.get_pass(here.name).owner
+            outputs = masks.drop_out(inputs, 1 - keep_prob, name, owner, noise_shape)
         return weights.collect(outputs_collections, here.name, outputs)
 
 

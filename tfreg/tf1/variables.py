@@ -22,28 +22,30 @@ import tensorflow as tf
 
 from tfreg import collections, regularizers
 from tfreg.collections import scopes, store, terms
+from tfreg.layers import freezing
 from tfreg.tf1 import arg_scopes, initializers, variable_scopes
 
 GraphKeys = store.GraphKeys
 Initializer = variable_scopes.Initializer
 
 
-class VariableStore(tf.Module):
+class VariableStore(freezing.Freezable):
     """The variables of forward functions written as in TF1, by name.
 
     It belongs to the `tfreg.Store` that was the default when it was made.
 
     Args:
         name: of the module.
-        seed: what default initializers start from, together with the variable's name.
+        seed: what default initializers and dropout come from; stores of one seed start
+            alike. None: another one for each, alike in every run, see `tfreg.Store`.
 
     Source: what a `tf.Graph` held; the role of `tf.compat.v1.make_template`.
     """
 
-    def __init__(self, name: str | None = None, seed: int = 0) -> None:
+    def __init__(self, name: str | None = None, seed: int | None = None) -> None:
         super().__init__(name)
-        self.seed = seed
         self.collections = store.get_default_store()
+        self.seed = self.collections.seeds.take() if seed is None else seed
         self.variables_by_name: dict[str, tf.Variable] = {}
 
     @property
@@ -95,8 +97,9 @@ class VariableStore(tf.Module):
             variable = tf.Variable(
                 value, trainable=trainable, name=name, aggregation=aggregation
             )
-            # In here: a checkpoint that was restored before assigns its value now.
+            # In here: a restored checkpoint assigns its value now.
             self.variables_by_name[name] = variable
+        terms.set_trainable(variable, self.trainable)
         for key in dict.fromkeys(keys):
             self.collections.add_owned(key, variable)
         return variable, True
@@ -115,7 +118,10 @@ class Model(VariableStore):
     """
 
     def __init__(
-        self, forward: Callable[..., Any], name: str | None = None, seed: int = 0
+        self,
+        forward: Callable[..., Any],
+        name: str | None = None,
+        seed: int | None = None,
     ) -> None:
         super().__init__(name, seed)
         self._forward = forward

@@ -1,0 +1,58 @@
+"""Seeds for what is made without one: other ones each time, the same in every run.
+
+    seeds = Seeds(root=0)
+    seeds.take(), seeds.take()  # two numbers, in every run these
+
+The traps: a constant default, by which all members of an ensemble are one model; and a
+count that threads share, by which their race decides who starts where.
+"""
+
+import collections
+import hashlib
+import threading
+import weakref
+
+from tfreg.collections import scopes
+
+
+class Seeds:
+    """A count of its own for each thread, and a seed for each number in it.
+
+    A thread's place is its name; threads of one name, as of several `Thread(name="a")`,
+    are numbered in the order of their first call.
+
+    Args:
+        root: what all seeds come from, with the thread's place and the number.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._maker = weakref.ref(threading.current_thread())
+        self._places: weakref.WeakKeyDictionary[threading.Thread, str] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._names: collections.Counter[str] = collections.Counter()
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def take(self) -> int:
+        """Returns the next seed of this thread, from 0 to 2**31 - 1."""
+        with self._lock:
+            place, replica = self._find_place(), ""
+            if scopes.in_replica():
+                # All replicas start alike, each in a thread of its own.
+                place, replica = "replica", str(scopes.get_replica())
+            number = self._counts[place + replica]
+            self._counts[place + replica] += 1
+        text = f"{self._root}/{place}/{number}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") >> 1
+
+    def _find_place(self) -> str:
+        thread = threading.current_thread()
+        if thread is self._maker():
+            return ""
+        if thread not in self._places:
+            name = thread.name
+            self._places[thread] = f"{name}#{self._names[name]}"
+            self._names[name] += 1
+        return self._places[thread]
