@@ -22,8 +22,8 @@ def dataset():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 500).astype(np.int32)
     x = rng.integers(0, 100, (500, 14, 14)) + 40 * y[:, None, None]
-    split = data.Split(x.astype(np.uint8), y)
-    train = data.Split(split.x[:400], split.y[:400])
+    split = data.Split(x.astype(np.uint8), y, pixels=True)
+    train = data.Split(split.x[:400], split.y[:400], pixels=True)
     return data.Dataset("made", train, split, split, 3)
 
 

@@ -30,7 +30,7 @@ def make_loop(split, regularizer=None, widths=(16, 10), **options):
 
 
 def take(split, count):
-    return data.Split(split.x[:count], split.y[:count])
+    return data.Split(split.x[:count], split.y[:count], split.pixels)
 
 
 def get_weights(made):

@@ -1,5 +1,6 @@
 """A report is a typed value in a graph, across replicas and on the host."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -126,21 +127,144 @@ def test_a_loop_reports_floats(rng):
     assert made.train(1).num_steps == 2
 
 
+# Accuracy, against Keras's metrics
+
+LOGITS = [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 1.0], [1.0, 0.5, 0.0]]
+CLASSES = [0, 1, 1, 0]
+ONE_HOT = [[1, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]]
+ONE = [[2.0], [-1.0], [0.5], [3.0]]  # Logits of class 1.
+SEQUENCES = [[0, 1, -1], [2, 0, -1]]  # -1 pads.
+OUTPUTS = [[LOGITS[0], LOGITS[2], LOGITS[1]], [LOGITS[0], LOGITS[0], LOGITS[0]]]
+
+
+def measure(y, outputs, *how):
+    accuracy = metrics.measure_accuracy(tf.constant(y), tf.constant(outputs), *how)
+    return None if accuracy is None else float(tf.reduce_mean(accuracy))
+
+
 @pytest.mark.parametrize(
-    "y, outputs, wanted",
+    "metric, y, outputs, how",
     [
-        ([0, 1, 1], [[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]], 2.0),
-        ([[0, 1]], [[[2.0, 1.0], [2.0, 1.0]]], 0.5),  # A half of one example.
-        ([0.0, 1.0], [[2.0, 1.0], [2.0, 1.0]], None),
-        ([0, 1], [2.0, 1.0], None),
+        ("SparseCategoricalAccuracy", CLASSES, LOGITS, []),
+        ("SparseCategoricalAccuracy", np.array(CLASSES)[:, None], LOGITS, []),
+        ("SparseCategoricalAccuracy", np.array(CLASSES, np.uint8), LOGITS, ["classes"]),
+        ("CategoricalAccuracy", ONE_HOT, LOGITS, []),
+        ("CategoricalAccuracy", np.array(ONE_HOT, np.float32), LOGITS, ["one-hot"]),
+        ("CategoricalAccuracy", np.array(ONE_HOT, np.float32), LOGITS, []),
     ],
 )
-def test_an_example_is_correct_where_the_largest_logit_is_the_class(y, outputs, wanted):
-    got = metrics.count_correct(tf.constant(y), tf.constant(outputs))
-    assert (got if wanted is None else float(got)) == wanted
+def test_accuracy_is_that_of_keras(metric, y, outputs, how):
+    want = getattr(keras.metrics, metric)()(y, outputs)
+    assert measure(y, outputs, *how) == pytest.approx(float(want), abs=1e-7)  # float32
 
 
-def test_pixels_are_scaled_and_floats_are_not():
-    pixels = metrics.scale_pixels(tf.constant([0, 51, 255], tf.uint8))
+@pytest.mark.parametrize("squeeze_y", [False, True])
+@pytest.mark.parametrize("squeeze_outputs", [False, True])
+@pytest.mark.parametrize("dtype", [np.int32, np.bool_, np.float32])
+def test_one_output_is_a_binary_classifier(squeeze_y, squeeze_outputs, dtype):
+    y, outputs = np.array(CLASSES, dtype), np.array(ONE, np.float32)
+    want = keras.metrics.BinaryAccuracy(threshold=0.0)(y[:, None], outputs)
+    y = y if squeeze_y else y[:, None]
+    outputs = outputs[:, 0] if squeeze_outputs else outputs
+    if dtype == np.float32 and squeeze_y != squeeze_outputs:
+        return  # Of numbers nobody knows that they are classes.
+    kind = ["binary"] if dtype == np.float32 else []
+    assert measure(y, outputs, *kind) == pytest.approx(float(want))
+    probabilities = 1 / (1 + np.exp(-outputs))
+    if kind:
+        assert measure(y, probabilities, "binary", 0.5) == pytest.approx(float(want))
+
+
+@pytest.mark.parametrize(
+    "y, outputs, how",
+    [
+        ([0.0, 1.0], [[2.0, 1.0], [2.0, 1.0]], []),  # numbers
+        ([0.0, 1.0], [2.0, 1.0], []),
+        (CLASSES, LOGITS, ["numbers"]),
+        ([[0, 1]], [[[2.0, 1.0]] * 5], []),  # CTC: five steps, two labels
+        ([[0, 1, 2]], [[2.0, 1.0]], []),
+        ([[[0]]], [[2.0, 1.0]], []),
+    ],
+)
+def test_no_accuracy_is_reported_of_other_shapes(y, outputs, how):
+    assert measure(y, outputs, *how) is None
+
+
+def test_rows_that_are_not_one_hot_have_no_accuracy():
+    assert np.isnan(measure([[0.5, 1.5], [1.0, 0.0]], [[2.0, 1.0], [1.0, 0.0]]))
+    report = metrics.Report(1.0, 0.0, {}, {"accuracy": float("nan"), "other": 2.0})
+    assert metrics.drop_undefined(report).metrics == {"other": 2.0}
+
+
+def test_masked_positions_do_not_count():
+    each = metrics.measure_accuracy(tf.constant(SEQUENCES), tf.constant(OUTPUTS))
+    np.testing.assert_array_equal(each, [1.0, 0.5])
+
+
+# What a Step takes as a loss
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", None])
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_keras_loss_is_taken_per_example(reduction, num_replicas, rng):
+    x = rng.normal(size=(7, 3)).astype(np.float32)  # A ragged batch on two replicas.
+    y = rng.integers(0, 3, 7).astype(np.int32)
+    loss = keras.losses.SparseCategoricalCrossentropy(True, reduction=reduction)
+    devices = [f"CPU:{i}" for i in range(num_replicas)]
+    reduce = tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(devices, reduce)
+    with strategy.scope():
+        regularizer = tfreg.l2_regularizer(0.3)
+        model = tfreg.models.MLP([3], kernel_regularizer=regularizer, seed=0)
+        train = tfreg.Step(model, loss, tfreg.optimizers.sgd(0.1))
+    report = tfreg.Loop(train, data.Split(x, y), 7, strategy=strategy).train(0)
+    again = tfreg.models.MLP([3], kernel_regularizer=regularizer, seed=0)
+    logits = again(x)
+    want = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+    penalty = 0.3 * np.sum(again.layers[1].kernel.numpy() ** 2) / 2
+    np.testing.assert_allclose(report.loss, np.mean(want), rtol=1e-5)  # float32
+    np.testing.assert_allclose(report.regularization, penalty, rtol=1e-5)
+    want = np.mean(np.argmax(logits, -1) == y)
+    np.testing.assert_allclose(report.metrics["accuracy"], want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y, outputs: tf.reduce_mean(outputs),
+        lambda y, outputs: keras.losses.MeanSquaredError()(y[:, None], outputs),
+        lambda y, outputs: tf.nn.compute_average_loss(outputs[:, 0]),
+    ],
+)
+def test_a_loss_that_is_a_scalar_says_how_to_write_it(loss):
+    train = tfreg.Step(tfreg.models.MLP([1]), loss, tfreg.optimizers.sgd(0.1))
+    with pytest.raises(ValueError, match="data_loss must return .* got a scalar"):
+        tfreg.Loop(train, data.Split(np.ones([4, 2]), np.zeros([4])))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_frozen_layers_are_noticed_by_a_compiled_loop(compiled, rng):
+    x, y = make_batch(rng)
+    model = models.MLP([4, 3], kernel_regularizer=tfreg.l2_regularizer(0.1))
+    loss = losses.sparse_softmax_cross_entropy
+    train = step.Step(model, loss, optimizers.momentum(0.1, 0.9))
+    built = loop.Loop(train, data.Split(x.numpy(), y.numpy()), batch_size=4)
+    if compiled:
+        built.train(0)
+    first = model.layers[1]
+    first.trainable = False
+    before = [v.numpy() for v in train.model.variables]
+    frozen = {id(v) for v in first.variables}
+    built.train(1)
+    for variable, value in zip(train.model.variables, before, strict=True):
+        assert np.array_equal(variable, value) == (id(variable) in frozen)
+    first.trainable = True
+    built.train(2)
+    assert not any(map(np.array_equal, train.model.variables, before))
+
+
+def test_pixels_are_scaled_where_a_split_says_so():
+    pixels = metrics.scale_pixels(tf.constant([0, 51, 255], tf.uint8), True)
     np.testing.assert_allclose(pixels, [0.0, 0.2, 1.0], rtol=1e-6)
-    assert metrics.scale_pixels(tf.constant([51.0])).numpy() == 51.0
+    ids = tf.constant([0, 51], tf.uint8)
+    assert metrics.scale_pixels(ids, False) is ids

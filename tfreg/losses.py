@@ -8,6 +8,7 @@ different sizes. `total_loss` takes the losses of the single examples and reduce
 """
 
 import math
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -205,6 +206,50 @@ def hinge(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """
     labels, logits = _pair(labels, logits)
     return totals.average_each(tf.nn.relu(1 - (2 * labels - 1) * logits))
+
+
+# What the targets of a loss are: this decides which accuracy is one.
+_TARGETS: dict[Any, str] = {
+    sparse_softmax_cross_entropy: "classes",
+    softmax_cross_entropy: "one-hot",
+    sigmoid_cross_entropy: "binary",
+    hinge: "binary",
+    mean_squared_error: "numbers",
+    mean_absolute_error: "numbers",
+    huber: "numbers",
+}
+_KERAS_TARGETS = {  # Part of a class's name, the first that fits.
+    "Sparse": "classes",
+    "Categorical": "one-hot",
+    "Binary": "binary",
+    "Hinge": "binary",
+    "": "numbers",
+}
+
+
+def take_each(loss: DataLoss) -> DataLoss:
+    """Returns a loss as a function that gives the losses of the examples.
+
+    A `keras.losses.Loss` reduces them, and divides by the number of replicas; its
+    public `call` does neither.
+    """
+    return loss.call if isinstance(loss, tf.keras.losses.Loss) else loss
+
+
+def find_targets(loss: DataLoss) -> tuple[str | None, float]:
+    """Returns what a loss's targets are, and the threshold of one output.
+
+    Returns:
+        `classes`, `one-hot`, `binary`, `numbers`, or None where the loss isn't known;
+        and the output above which it says 1, 0.0 for a logit.
+    """
+    if not isinstance(loss, tf.keras.losses.Loss):
+        known = _TARGETS.get(loss) if isinstance(loss, types.FunctionType) else None
+        return known, 0.0
+    kind = type(loss).__name__
+    targets = next(t for word, t in _KERAS_TARGETS.items() if word in kind)
+    is_probability = targets == "binary" and not getattr(loss, "from_logits", True)
+    return targets, 0.5 if is_probability else 0.0
 
 
 def get_regularization_losses(scope: str | None = None) -> list[tf.Tensor]:

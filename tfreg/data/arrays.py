@@ -53,15 +53,55 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples: x is `[examples, ...]`, uint8 pixels (0 to 255) or float32; y is
-    `[examples]` int32 classes, or `[examples, ...]` float32 targets.
+    """Examples to train on or to evaluate.
+
+    Args:
+        x: inputs `[examples, ...]`; an array, a list or a pandas frame of numbers.
+        y: targets `[examples, ...]`, integer classes or floating ones, likewise.
+        pixels: whether x are uint8 pixels, which a Loop then feeds as float32 divided
+            by 255. Without it uint8 are numbers like others, as ids of tokens.
+
+    Raises:
+        ValueError: x and y have other lengths, or pixels aren't uint8.
+        TypeError: x or y isn't an array of numbers, as a dict or texts.
     """
 
     x: np.ndarray
     y: np.ndarray
+    pixels: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y"):
+            object.__setattr__(self, name, _to_array(name, getattr(self, name)))
+        if len(self.x) != len(self.y):
+            raise ValueError(
+                f"x and y must have as many examples, got {len(self.x)} and "
+                f"{len(self.y)}: pass a target for each input"
+            )
+        if self.pixels and self.x.dtype != np.uint8:
+            raise ValueError(
+                f"x must be uint8 where pixels is True, got {self.x.dtype}: leave "
+                "pixels out"
+            )
 
     def __len__(self) -> int:
         return len(self.y)
+
+
+def _to_array(name: str, values: Any) -> np.ndarray:
+    """Returns the numbers of an array, a list or a pandas frame; a memory map stays."""
+    to_numpy = getattr(values, "to_numpy", None) or getattr(values, "numpy", None)
+    array = np.asarray(to_numpy() if callable(to_numpy) else values)
+    if isinstance(values, dict) or array.dtype.kind not in "biufc":
+        what = "a dict" if isinstance(values, dict) else f"values of {array.dtype}"
+        advice = "encode texts by np.unique(y, return_inverse=True)[1]"
+        raise TypeError(
+            f"{name} must be an array of numbers, got {what}: "
+            + ("pass one array" if isinstance(values, dict) else advice)
+        )
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be [examples, ...], got a scalar: pass a list")
+    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +238,7 @@ def _load_mnist5k() -> Dataset:
     table = table[np.stack(rows, axis=1).ravel()]
     x, y = table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int32)
     ends = (0, 4_000), (4_000, 4_500), (4_500, 5_000)
-    train, validation, test = (Split(x[a:b], y[a:b]) for a, b in ends)
+    train, validation, test = (Split(x[a:b], y[a:b], True) for a, b in ends)
     return Dataset("mnist5k", train, validation, test, 10)
 
 
@@ -364,7 +404,10 @@ def _assemble(name: str, arrays: _Arrays) -> Dataset:
                 f"{where} must be classes from 0 to {num_classes - 1}, got "
                 f"{array.dtype} up to {array.max()}: train on examples of every class"
             )
-        parts[key[2:]] = Split(x, y)
+    for part in dict.fromkeys(key[2:] for key in arrays):
+        x, y = values[f"x_{part}"], values[f"y_{part}"]
+        # In the files of these data sets, an .npz among them, uint8 are pixels.
+        parts[part] = Split(x, y, pixels=x.dtype == np.uint8)
     if "validation" not in parts:
         given, num_given = parts["train"], len(labels)
         order, count = permute(num_given, _FIXED, 0), max(1, num_given // 10)
@@ -374,7 +417,8 @@ def _assemble(name: str, arrays: _Arrays) -> Dataset:
             where = arrays["x_train"][0]
             raise DataError(f"{where} must hold two examples, got one: one validates")
         for part, rows in ("validation", order[:count]), ("train", order[count:]):
-            parts[part] = Split(given.x[np.sort(rows)], given.y[np.sort(rows)])
+            rows = np.sort(rows)
+            parts[part] = Split(given.x[rows], given.y[rows], given.pixels)
     train, test, validation = parts.values()
     return Dataset(name, train, validation, test, num_classes)
 

@@ -1,11 +1,11 @@
 """What every layer is made of: stable names, variables made once, penalties.
 
-    class Scale(modules.Layer):
+    class Scale(base.Layer):
         parameters = {"gamma": "kernel"}  # the variable, and whose regularizer it has
 
         def __call__(self, inputs, training=False):
-            shape, ones = [inputs.shape[-1]], initializers.ones
-            gamma = self.get_variable("gamma", shape, ones, dtype=inputs.dtype)
+            shape = [inputs.shape[-1]]
+            gamma = self.get_variable("gamma", shape, initializers.ones)
             return self.penalize_activity(inputs * gamma)
 
 The trap: a penalty made where a layer is called counts a shared layer twice. Here a
@@ -87,6 +87,7 @@ class Layer(freezing.Freezable):
                 f"name must be a str that isn't empty, got {name!r}: leave it out for "
                 "a name of the layer's kind"
             )
+        scopes.check_strategy()
         self.store = store.get_default_store()
         seed = self.store.seeds.take() if seed is None else seed
         self.seed = _checks.check_int("seed", seed, 0, 2**31 - 1)

@@ -1,7 +1,7 @@
 """Embeddings: a row of a table for each integer.
 
     words = tfreg.layers.Embedding(10000, 64)
-    vectors = words(ids)  # [batch, time, 64]
+    vectors = words(tf.constant([[2, 7, 1]]))  # [batch, time, 64]
 
 The trap: an integer outside of the table, for which XLA reads the last row while the
 gradient goes nowhere.

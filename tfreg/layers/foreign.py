@@ -1,6 +1,6 @@
 """Keras's layers among tfreg's and the other way round, which is refused.
 
-    foreign.check_keras("layers", member)  # of a Sequential
+    foreign.check_keras("layers", tf.nn.relu)  # as each member of a Sequential
 
 The trap: a Keras layer among tf.Modules, which list none of its variables: it is never
 trained, and its penalties are counted nowhere. Nor does Keras list a tf.Module's.

@@ -1,6 +1,7 @@
 """What a Sequential does with its members: it names them, and tells who is asked.
 
-    naming.set_names(naming.find_layers([Dense(3), tf.nn.relu, Dense(2)]))
+    members = [layers.Dense(3), tf.nn.relu, layers.Dense(2)]
+    naming.set_names(naming.find_layers(members))
 
 The trap: names that depend on what was made before, and with them the initial values.
 """

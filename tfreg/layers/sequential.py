@@ -1,6 +1,7 @@
 """Layers one after another, named by their places.
 
-    model = tfreg.layers.Sequential([tfreg.layers.Dense(128, tf.nn.relu), ...])
+    layers = [tfreg.layers.Dense(128, tf.nn.relu), tfreg.layers.Dense(10)]
+    model = tfreg.layers.Sequential(layers)
     logits = model(x, training=True)
 
 The trap: a member that is never trained, as a layer of Keras among those of tfreg.

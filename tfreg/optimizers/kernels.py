@@ -62,6 +62,7 @@ class Optimizer(tf.Module):
         sparse: rows.Kernel | None = None,
     ) -> None:
         super().__init__()
+        scopes.check_strategy()
         if not isinstance(learning_rate, tf.Variable) and not callable(learning_rate):
             learning_rate = _checks.check_float(
                 "learning_rate", learning_rate, _RATE, as_float32=True
@@ -87,23 +88,26 @@ class Optimizer(tf.Module):
 
     @scopes.do_not_convert
     def build(self, variables: Sequence[tf.Variable]) -> None:
-        """Makes the slots of `variables`; does nothing where they are made.
+        """Makes the slots of those of `variables` that have none yet.
+
+        Others that were built before keep theirs, as those of frozen layers.
 
         Args:
             variables: float32 or float64 variables, each once.
 
         Raises:
             TypeError: one is no tf.Variable, or of another dtype.
-            ValueError: the list names one twice, or differs from the list built before.
+            ValueError: the list names one twice.
         """
-        refs = _check_variables(variables, self._built)
-        if self._built:
+        _check_variables(variables)
+        new = [w for w in variables if w.ref() not in self._built]
+        if not new:
             return
         with tf.init_scope():
             for slot, value in self._start_values:
                 # Extended, not replaced: a restore that came before waits on the list.
-                self.slots[slot].extend([_make_slot(w, slot, value) for w in variables])
-        self._built = refs
+                self.slots[slot].extend([_make_slot(w, slot, value) for w in new])
+        self._built = (*self._built, *(w.ref() for w in new))
 
     def apply(
         self,
@@ -141,11 +145,11 @@ class Optimizer(tf.Module):
         rate = lr = self.learning_rate()
         if self._correct is not None:
             lr = self._correct(rate, self.step.read_value())
-        for i, (gradient, w) in enumerate(zip(gradients, variables, strict=True)):
+        for gradient, w in zip(gradients, variables, strict=True):
             if gradient is None:
                 continue
             decay = rate * self._weight_decay if self._weight_decay else None
-            self._update(i, w, gradient, lr, decay)
+            self._update(self._built.index(w.ref()), w, gradient, lr, decay)
         # By the handle: a compiled replica cannot aggregate, and each counts its own.
         step, one = _tensorflow.get_handle(self.step), tf.ones([], tf.int64)
         tf.raw_ops.AssignAddVariableOp(resource=step, value=one)
@@ -341,20 +345,18 @@ def adagrad(
     return Optimizer(kernel, {"accum": start}, learning_rate, sparse=sparse)
 
 
-def _check_variables(variables: Sequence[tf.Variable], built: tuple) -> tuple:
+def _check_variables(variables: Sequence[tf.Variable]) -> None:
     for w in variables:
         if not isinstance(w, tf.Variable) or w.dtype not in (tf.float32, tf.float64):
             raise TypeError(
                 f"variables must be float32 or float64 tf.Variables, got {w!r}: "
                 "cast where they are used; of a keras.Variable pass .value"
             )
-    refs = tuple(w.ref() for w in variables)
-    if (built and refs != built) or len(set(refs)) < len(refs):
+    if len({w.ref() for w in variables}) < len(variables):
         raise ValueError(
-            f"variables must be those built, {[r.deref().name for r in built]}, each "
-            f"once, got {[w.name for w in variables]}: make an optimizer for the others"
+            f"variables must be named once, got {[w.name for w in variables]}: leave "
+            "out the second"
         )
-    return refs
 
 
 @scopes.do_not_convert

@@ -1,7 +1,7 @@
 """Updates of the rows of a table that a batch looked up, and of no other.
 
     kernel = rows.make_kernel(rows.momentum(0.9, nesterov=False))
-    kernel(var=handle, lr=lr, grad=tape.gradient(loss, w), accum=accum_handle)
+    tfreg.optimizers.Optimizer(kernel, {"accum": 0.0}, 0.1, sparse=kernel)
 
 The trap: an id that occurs twice. Its gradients are added first, as the square of a sum
 is no sum of squares. It is done by sorting, which has the same shapes for all ids: so

@@ -92,7 +92,7 @@ def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Datase
         )
     # By the order of an epoch that no run comes to.
     rows = np.sort(data.permute(len(train), settings.seed, 2**64 - 1)[:count])
-    part = data.Split(train.x[rows], train.y[rows])
+    part = data.Split(train.x[rows], train.y[rows], train.pixels)
     return dataclasses.replace(dataset, train=part)
 
 

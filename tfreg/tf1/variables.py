@@ -44,6 +44,7 @@ class VariableStore(freezing.Freezable):
 
     def __init__(self, name: str | None = None, seed: int | None = None) -> None:
         super().__init__(name)
+        scopes.check_strategy()
         self.collections = store.get_default_store()
         self.seed = self.collections.seeds.take() if seed is None else seed
         self.variables_by_name: dict[str, tf.Variable] = {}

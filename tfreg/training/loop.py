@@ -78,25 +78,41 @@ class Loop:
         self.strategy = strategy or tf.distribute.get_strategy()
         self._held: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._shared_data: tuple | None = None
+        self._trainable: list[tf.Variable] = []
         self._zeros = self._build()
         self.sums = self._zeros  # Of the epoch so far, over its examples.
-        self._shared_steps = replicas.SharedSteps(
-            train_step, self.strategy, self._zeros
-        )
-        alone = self.strategy.num_replicas_in_sync == 1
-        self._compiled = tf.function(self._run_steps, jit_compile=True)
-        self._steps = tf.function(self._run_alone if alone else self._shared_steps)
-        self._evaluation = tf.function(self._run_evaluation, jit_compile=True)
+        self._refresh()
 
     def _build(self) -> metrics.Means:
         """Makes all variables; returns zeros for what an epoch averages."""
         x, y = self.split.x, self.split.y
         specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, y)]
+
+        def evaluate(x: tf.Tensor, y: tf.Tensor) -> metrics.Losses:
+            return self.step.evaluate(self._feed(x), y)
+
         with self.strategy.scope():
-            forward = tf.function(self.step.evaluate).get_concrete_function(*specs)
-            self.step.optimizer.build(self.step.model.trainable_variables)
+            forward = tf.function(evaluate).get_concrete_function(*specs)
         names = forward.structured_outputs.metrics
         return metrics.Means(0.0, dict.fromkeys(names, 0.0))
+
+    def _refresh(self) -> None:
+        """Makes the compiled functions anew where layers were frozen or unfrozen."""
+        trainable = list(self.step.model.trainable_variables)
+        if list(map(id, trainable)) == list(map(id, self._trainable)):
+            return
+        self._trainable = trainable
+        with self.strategy.scope():
+            self.step.optimizer.build(trainable)
+        shared = replicas.SharedSteps(self.step, self.strategy, self._zeros, self._feed)
+        alone = self.strategy.num_replicas_in_sync == 1
+        self._compiled = tf.function(self._run_steps, jit_compile=True)
+        self._steps = tf.function(self._run_alone if alone else shared)
+        self._evaluation = tf.function(self._run_evaluation, jit_compile=True)
+
+    def _feed(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns a batch of inputs as the model takes it."""
+        return metrics.scale_pixels(x, self.split.pixels)
 
     def restart(self, split: data.Split, seed: int) -> None:
         """Takes other examples and another order; nothing is compiled again.
@@ -108,7 +124,7 @@ class Loop:
         Raises:
             ValueError: examples of other shapes, or a seed out of range.
         """
-        shapes = [(v.x.shape, v.y.shape) for v in (split, self.split)]
+        shapes = [(v.x.shape, v.y.shape, v.pixels) for v in (split, self.split)]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"split must have the shapes {shapes[1]}, got {shapes[0]}: make a Loop"
@@ -145,6 +161,7 @@ class Loop:
             LossError: a step's loss or gradient isn't finite; the model is as it was
                 before that step.
         """
+        self._refresh()
         self.sums = sums or self._zeros
         self.seconds = 0.0
         num_done = 0
@@ -159,7 +176,8 @@ class Loop:
             num_examples = min(num_done * self.batch_size, len(self.split))
             self.sums = tf.nest.map_structure(operator.add, self.sums, sums)
             means = metrics.divide(self.sums, num_examples)
-            yield report._replace(**means._asdict(), num_steps=num_done)
+            report = report._replace(**means._asdict(), num_steps=num_done)
+            yield metrics.drop_undefined(report)
 
     def get_state(self) -> dict[str, tf.Module]:
         """Returns what a checkpoint must hold, by name."""
@@ -271,7 +289,7 @@ class Loop:
         def run(i: tf.Tensor) -> metrics.Report:
             # XLA would compile a slice anew for the first `i` of each call.
             rows = tf.gather(order, i * size + tf.range(size))
-            return self.step(tf.gather(x, rows), tf.gather(y, rows))
+            return self.step(self._feed(tf.gather(x, rows)), tf.gather(y, rows))
 
         def body(i: tf.Tensor, sums: metrics.Means) -> tuple[tf.Tensor, metrics.Means]:
             # XLA drops what is reported but not used.
@@ -293,11 +311,15 @@ class Loop:
         Raises:
             ValueError: the split holds no example.
         """
+        self._refresh()
         num_examples = _count(split)
-        blocks = self._get_blocks(split)
-        parts = [metrics.to_floats(self._evaluation(x, y)) for x, y in blocks]
+        parts = [
+            metrics.to_floats(self._evaluation(x, y, split.pixels))
+            for x, y in self._get_blocks(split)
+        ]
         sums = tf.nest.map_structure(lambda *values: sum(values), *parts)
-        return metrics.Report(*metrics.divide(sums, num_examples))
+        report = metrics.Report(*metrics.divide(sums, num_examples))
+        return metrics.drop_undefined(report)
 
     def _get_blocks(self, split: data.Split) -> Iterable[tuple]:
         held = self._hold(split)
@@ -306,13 +328,16 @@ class Loop:
         order = np.arange(len(split), dtype=np.int32)
         return data.stream(split, order, self.steps_per_call * self.batch_size)
 
-    def _run_evaluation(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Losses:
+    def _run_evaluation(
+        self, x: tf.Tensor, y: tf.Tensor, pixels: bool
+    ) -> metrics.Losses:
         """Returns the losses of all examples, summed over the examples."""
         num_examples = x.shape[0]
         size = min(num_examples, EVALUATION_BATCH)
 
         def run(start: tf.Tensor | int, size: int) -> metrics.Losses:
-            return self.step.evaluate(_cut(x, start, size), _cut(y, start, size))
+            inputs = metrics.scale_pixels(_cut(x, start, size), pixels)
+            return self.step.evaluate(inputs, _cut(y, start, size))
 
         def body(
             start: tf.Tensor, sums: metrics.Losses
@@ -332,7 +357,8 @@ class Loop:
 
 def _find_bad(report: metrics.Report, sums: metrics.Means) -> str | None:
     """Returns the tag of what isn't finite: the data's loss, a penalty, the norm."""
-    scalars = report.get_scalars() | sums.get_scalars()
+    scalars = report._replace(metrics={}).get_scalars()
+    scalars |= sums._replace(metrics={}).get_scalars()
     last = "loss/regularization", "loss/total"  # Sums of the others.
     tags = sorted(scalars, key=lambda tag: (tag in last, tag != "loss/data"))
     return next((tag for tag in tags if not math.isfinite(scalars[tag])), None)

@@ -9,8 +9,10 @@ found after hours. The fields stand here, and the tags in one function.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from tfreg.collections import scopes, totals
@@ -175,46 +177,108 @@ def make_zeros(values: Any) -> Any:
     return tf.nest.map_structure(lambda _: tf.zeros([], tf.float64), values)
 
 
+def drop_undefined(report: "Report") -> "Report":
+    """Returns a report of floats without the metrics that aren't defined, NaN."""
+    metrics = {k: v for k, v in report.metrics.items() if not math.isnan(v)}
+    return report._replace(metrics=metrics)
+
+
 @scopes.do_not_convert
-def scale_pixels(x: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 pixels as float32 in [0, 1], anything else as it is."""
-    return tf.cast(x, tf.float32) / 255.0 if x.dtype == tf.uint8 else x
+def scale_pixels(x: tf.Tensor, pixels: bool) -> tf.Tensor:
+    """Returns uint8 pixels as float32 in [0, 1], where x are pixels."""
+    return tf.cast(x, tf.float32) / 255.0 if pixels else x
 
 
-def count_correct(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor | None:
-    """Returns for how many examples the largest logit is the class, a float32.
+@scopes.do_not_convert
+def measure_accuracy(
+    y: Any, outputs: Any, targets: str | None = None, threshold: float = 0.0
+) -> tf.Tensor | None:
+    """Returns the accuracy of each example, `[batch]`.
 
     Args:
-        y: integer classes `[batch, d1, ..., dn]`.
-        outputs: logits `[batch, d1, ..., dn, classes]`.
+        y: targets: integer classes `[batch, d1, ..., dn]`, or with a last dimension of
+            1; one-hot `[batch, ..., classes]`; or 0 and 1 in the shape of the outputs.
+        outputs: logits or probabilities `[batch, d1, ..., dn, classes]`, or one for
+            each of the targets.
+        targets: what y are, `classes`, `one-hot`, `binary` or `numbers`; None: what
+            their dtype and shape say.
+        threshold: of one output, above which it says 1; 0 for a logit.
 
     Returns:
-        A scalar, in which an example counts by its fraction of correct classes; or None
-        where the targets aren't classes.
+        A float64, in which an example counts by its fraction of right positions; a
+        class below 0 masks its position. NaN where what may be one-hot isn't; None
+        where the shapes say that there is no accuracy.
     """
-    if not y.dtype.is_integer or outputs.shape.rank != y.shape.rank + 1:
+    y = tf.convert_to_tensor(y) if isinstance(y, np.ndarray) else y
+    known = tf.is_tensor(y) and tf.is_tensor(outputs) and targets != "numbers"
+    if not known or None in (y.shape.rank, outputs.shape.rank) or not y.shape.rank:
+        return None
+    whole = y.dtype.is_integer or y.dtype.is_bool
+    y, outputs = _squeeze(y), _squeeze(outputs)
+    if outputs.shape.rank == y.shape.rank and _fit(y.shape, outputs.shape):
+        if targets == "binary" or (
+            targets != "one-hot" and whole and y.shape.rank == 1
+        ):
+            return _average((outputs > threshold) == (tf.cast(y, outputs.dtype) > 0.5))
+        if targets == "one-hot" or (targets is None and y.shape.rank == 2):
+            return _compare_one_hot(y, outputs)
+        return None
+    if outputs.shape.rank != y.shape.rank + 1 or not _fit(y.shape, outputs.shape[:-1]):
+        return None
+    if not whole or targets == "binary":
         return None
     classes = tf.argmax(outputs, -1, output_type=tf.int32)
-    correct = tf.cast(tf.equal(classes, tf.cast(y, tf.int32)), tf.float32)
-    return tf.reduce_sum(tf.reduce_mean(correct, list(range(1, y.shape.rank))))
+    y = tf.cast(y, tf.int32)
+    return _average(tf.equal(classes, y), y >= 0 if y.shape.rank > 1 else None)
+
+
+def _squeeze(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor without a last dimension of 1, which says nothing."""
+    is_column = tensor.shape.rank > 1 and tensor.shape[-1] == 1
+    return tf.squeeze(tensor, -1) if is_column else tensor
+
+
+def _fit(shape: tf.TensorShape, other: tf.TensorShape) -> bool:
+    """Tells whether shapes are equal, but for the batch for certain."""
+    return shape.is_compatible_with(other) and (
+        shape[1:].is_fully_defined() and other[1:].is_fully_defined()
+    )
+
+
+def _average(correct: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    axes = list(range(1, correct.shape.rank))
+    correct = tf.cast(correct, tf.float64)
+    if mask is None:
+        return tf.reduce_mean(correct, axes)
+    mask = tf.cast(mask, tf.float64)
+    total = tf.reduce_sum(correct * mask, axes)
+    return tf.math.divide_no_nan(total, tf.reduce_sum(mask, axes))
+
+
+def _compare_one_hot(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    y = tf.cast(y, outputs.dtype)
+    correct = tf.equal(tf.argmax(y, -1), tf.argmax(outputs, -1))
+    is_one_hot = tf.reduce_all((y == 0) | (y == 1)) & tf.reduce_all(
+        tf.reduce_sum(y, -1) == 1
+    )
+    undefined = tf.constant(math.nan, tf.float64)
+    return tf.where(is_one_hot, _average(correct), undefined)
 
 
 @scopes.do_not_convert
-def measure(y: tf.Tensor, outputs: tf.Tensor, parts: totals.Parts) -> Losses:
+def measure(accuracy: tf.Tensor | None, parts: totals.Parts) -> Losses:
     """Returns losses and metrics of a forward pass.
 
     Args:
-        y: targets `[batch, ...]`.
-        outputs: of the model, `[batch, ...]`.
+        accuracy: of each example, `[batch]`, or None.
         parts: of the total loss.
     """
     penalties = parts.penalties
     regularization = tf.add_n([tf.zeros_like(parts.data), *penalties.values()])
     metrics = {}
-    correct = count_correct(y, outputs)
-    if correct is not None:
+    if accuracy is not None:
         # In float64, so that 936 of 1,000 are 0.936.
         num_examples = tf.cast(parts.num_examples, tf.float64)
-        correct = tf.cast(correct, tf.float64)
-        metrics["accuracy"] = tf.math.divide_no_nan(correct, num_examples)
+        total = tf.reduce_sum(accuracy)
+        metrics["accuracy"] = tf.math.divide_no_nan(total, num_examples)
     return Losses(parts.data, regularization, penalties, metrics)

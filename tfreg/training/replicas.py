@@ -42,6 +42,7 @@ class SharedSteps:
         strategy: under whose scope model and optimizer were made.
         zeros: in the structure of what is summed over the examples of all steps; the
             rest of the report is computed for the last step alone.
+        feed: gives a batch of inputs as the model takes it.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class SharedSteps:
         train_step: step.Step,
         strategy: tf.distribute.Strategy,
         zeros: metrics.Means,
+        feed: Callable[[tf.Tensor], tf.Tensor],
     ) -> None:
         self.step = train_step
         self.strategy = strategy
-        self._zeros = zeros
+        self._zeros, self._feed = zeros, feed
         self._structures: dict[bool, metrics.Losses | metrics.Means] = {}
         # Of the variables with a dense gradient, and of the tables.
         self._dense: list[int] = []
@@ -149,7 +151,7 @@ class SharedSteps:
         # XLA would compile a slice anew for each `i`.
         batch = tf.gather(order, i * size + tf.range(first, stop))
         grads, losses = self.step.compute_gradients(
-            tf.gather(x, batch), tf.gather(y, batch), size
+            self._feed(tf.gather(x, batch)), tf.gather(y, batch), size
         )
         tables = {i: g for i, g in enumerate(grads) if isinstance(g, tf.IndexedSlices)}
         dense = {i: g for i, g in enumerate(grads) if g is not None and i not in tables}

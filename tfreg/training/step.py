@@ -27,12 +27,13 @@ class Step:
     """A step of training or of evaluation, for any model, loss and optimizer.
 
     Its penalties are the model's. An update's order: add up over microbatches and
-    replicas, penalize the weights, clip,
-    apply.
+    replicas, penalize the weights, clip, apply.
 
     Args:
         model: callable (x, training=...) -> outputs, with `trainable_variables`.
-        data_loss: callable (y, outputs) -> losses `[batch]`.
+        data_loss: callable (y, outputs) -> losses `[batch, ...]`; a Keras loss is taken
+            per example, whatever its reduction. It says what the targets are, and so
+            which accuracy is reported.
         optimizer: of `tfreg.optimizers`.
         clip_norm: largest global norm of the gradient, of data and penalties and of all
             replicas together; None: no clipping.
@@ -60,6 +61,7 @@ class Step:
     ) -> None:
         if clip_norm is not None:
             clip_norm = _checks.check_float("clip_norm", clip_norm)
+        scopes.check_strategy()
         _check_optimizer(optimizer)
         if precision not in precisions.DTYPES:
             raise ValueError(
@@ -67,7 +69,8 @@ class Step:
                 f"{precision!r}: choose one of them"
             )
         self.model = model
-        self.data_loss = data_loss
+        self.data_loss = losses.take_each(data_loss)
+        self._targets, self._threshold = losses.find_targets(data_loss)
         self.optimizer = optimizer
         self.clip_norm = clip_norm
         self.seed = seed
@@ -79,7 +82,7 @@ class Step:
         """Updates the model once; in `strategy.run` with the gradients of all replicas.
 
         Args:
-            x: inputs `[batch, ...]` of this replica; uint8 pixels are divided by 255.
+            x: inputs `[batch, ...]` of this replica.
             y: targets `[batch, ...]`.
 
         Returns:
@@ -95,7 +98,7 @@ class Step:
         """Returns this replica's part of the gradients and of the losses.
 
         Args:
-            x: inputs `[batch, ...]`; uint8 pixels are divided by 255.
+            x: inputs `[batch, ...]`.
             y: targets `[batch, ...]`.
             global_batch_size: examples of all replicas; None: they add theirs up.
 
@@ -128,7 +131,7 @@ class Step:
         with self._scope(microbatch), tf.GradientTape() as tape:
             outputs = self.model(self._cast(x), training=True)
             parts = totals.split_total(
-                self.data_loss(y, outputs),
+                self._compute_loss(y, outputs),
                 self.model,
                 global_batch_size=global_batch_size,
                 microbatches=self.accumulate,
@@ -137,7 +140,23 @@ class Step:
         grads = tape.gradient(total, self.model.trainable_variables)
         if not self.optimizer.takes_rows:
             grads = gradients.make_dense(grads)
-        return grads, metrics.measure(y, outputs, parts)
+        return grads, self._report(y, outputs, parts)
+
+    def _compute_loss(self, y: tf.Tensor, outputs: Any) -> tf.Tensor:
+        data_loss = self.data_loss(y, outputs)
+        if getattr(data_loss, "shape", None) == ():
+            raise ValueError(
+                "data_loss must return the losses of the examples, [batch, ...], got a "
+                "scalar: leave its mean out, or pass the Keras loss itself"
+            )
+        return data_loss
+
+    @scopes.do_not_convert
+    def _report(
+        self, y: tf.Tensor, outputs: Any, parts: totals.Parts
+    ) -> metrics.Losses:
+        accuracy = metrics.measure_accuracy(y, outputs, self._targets, self._threshold)
+        return metrics.measure(accuracy, parts)
 
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
@@ -162,7 +181,7 @@ class Step:
             yield
 
     def _cast(self, x: tf.Tensor) -> tf.Tensor:
-        x = metrics.scale_pixels(x)
+        x = tf.convert_to_tensor(x)
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
     def update(self, summed: Sequence[gradients.Gradient]) -> metrics.Update:
@@ -202,8 +221,8 @@ class Step:
         """Returns the losses of `compute_gradients`, and changes nothing."""
         with self._scope():
             outputs = self.model(self._cast(x), training=False)
-            parts = totals.split_total(self.data_loss(y, outputs), self.model)
-        return metrics.measure(y, outputs, parts)
+            parts = totals.split_total(self._compute_loss(y, outputs), self.model)
+        return self._report(y, outputs, parts)
 
 
 def _check_optimizer(optimizer: Any) -> None:
