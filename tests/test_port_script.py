@@ -118,7 +118,7 @@ def test_an_input_that_git_does_not_hold_is_not_written_over(call, tmp_path, out
     os.symlink("a.py", "link.py")
     status, _, err = call("a.py", f"--out={out.format(name=tmp_path.name)}")
     assert status == 1
-    assert "must be committed to git to be written over" in err
+    assert "must be committed to git to be overwritten" in err
     assert pathlib.Path("a.py").read_text() == OLD
 
 
