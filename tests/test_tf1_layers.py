@@ -157,7 +157,7 @@ PROGRAMS = [
 
 
 def run_graph(program, x):
-    """Returns what is to be the same, and the variables' random values."""
+    """Returns the results to compare, and the variables' random values."""
     with tf.Graph().as_default(), v1.Session() as session:
         outputs = program(SLIM, tf.constant(x))
         penalties = v1.get_collection("regularization_losses")

@@ -217,7 +217,7 @@ LEAVES = VARIABLES | st.just(("reuse_variables",))
 
 
 def open_scopes(body):
-    """Returns strategies of scopes: by name, by default name, or returned to."""
+    """Returns strategies of scopes: by name, by default name, or reopened."""
     names = st.sampled_from(["a", "b", "a/b", "a_1"])
     defaults = st.sampled_from("ab")
     rest = REGULARIZERS, st.lists(body, max_size=4)
@@ -229,7 +229,7 @@ def open_scopes(body):
 
 
 def run_program(t, program, scopes, found):
-    """Runs a list of the above on a namespace; notes scopes and variables' names."""
+    """Runs such a list on a namespace; records the names of scopes and variables."""
     for kind, *values in program:
         if kind == "reuse_variables":
             t.get_variable_scope().reuse_variables()
