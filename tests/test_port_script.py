@@ -1,4 +1,4 @@
-"""The port by command: what it writes where, what it tells, and its exit status."""
+"""The command `tfreg port`: its files, its report and its exit status."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ MODERN = "import os\n"
 
 @pytest.fixture
 def call(capfdbinary, tmp_path, monkeypatch):
-    """Returns a function: arguments -> status, stdout, stderr; in a fresh folder."""
+    """Returns a function: arguments -> status, stdout, stderr; in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
