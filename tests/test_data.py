@@ -1,4 +1,4 @@
-"""Data sets: what is read, what is refused in one sentence, and the input order."""
+"""Data sets: reading, refusing bad files in one sentence, and the input order."""
 
 import csv
 import gzip
@@ -69,9 +69,9 @@ def npy_claim(text, content=b"", version=b"\1\0"):
 
 
 def refusal(name, data_dir):
-    """Returns the one sentence with which `load` refuses, and how much memory it took.
+    """Returns the sentence of the DataError that `load` raises, and its peak memory.
 
-    Every refusal has the house's form, and names no line and no class of Python's.
+    Every sentence has the usual form, and mentions no line or class of Python's.
     """
     tracemalloc.start()
     try:
@@ -88,7 +88,7 @@ def refusal(name, data_dir):
 
 @pytest.fixture
 def arrays(rng):
-    """Returns a data set of 20 and 6 pictures of 4 x 3 pixels in 3 classes."""
+    """Returns a data set of 20 and 6 images of 4 x 3 pixels in 3 classes."""
     return {
         "x_train": rng.integers(0, 256, (20, 4, 3), dtype=np.uint8),
         "y_train": np.arange(20, dtype=np.uint8) % 3,
@@ -568,14 +568,14 @@ def test_the_limit_is_for_all_arrays_together_as_they_are_held(
 ):
     place = (write_idx if name == "idx" else write_npz)(tmp_path, arrays)
     needed = 20 * 12 + 20 * 4 + 6 * 12 + 6 * 4  # classes are held as int32
-    monkeypatch.setattr(data, "LIMIT", needed)
+    monkeypatch.setattr("tfreg.data.arrays.LIMIT", needed)
     data.load(name, place)
     for limit in (needed - 6 * 4 + 5, 20 * 12 - 1):
-        monkeypatch.setattr(data, "LIMIT", limit)
+        monkeypatch.setattr("tfreg.data.arrays.LIMIT", limit)
         assert f"exceeds {limit} bytes" in refusal(name, place)[0]
     arrays["x_train"] = arrays["x_train"].astype(np.int8)  # held as float32
     place = (write_idx if name == "idx" else write_npz)(tmp_path, arrays)
-    monkeypatch.setattr(data, "LIMIT", 4 * 20 * 12 - 1)
+    monkeypatch.setattr("tfreg.data.arrays.LIMIT", 4 * 20 * 12 - 1)
     assert "x_train of" in refusal(name, place)[0]
 
 
@@ -716,7 +716,7 @@ def test_an_encrypted_npz_is_refused(tmp_path, arrays):
 
 
 class Payload:
-    """What a pickle of it does to whoever loads it."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self):
         return os.mkdir, (os.environ["TFREG_PAYLOAD"],)
@@ -841,7 +841,7 @@ def mutate(content, mutations):
 
 
 def check_load(name, place):
-    """Loads, and lets nothing pass but a sound data set or a DataError."""
+    """Loads, and accepts only an intact data set or a DataError."""
     tracemalloc.start()
     try:
         dataset = data.load(name, place)
