@@ -1,4 +1,4 @@
-"""Files are whole or not at all, and a checkpoint is of this model or refused."""
+"""Files are written atomically, and a checkpoint of another model is refused."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from tfreg.training import checkpoints, files, manifests
 
 
 class Values(tf.Module):
-    """Three variables of two shapes, all at one value."""
+    """Three variables of two shapes, all with the same value."""
 
     def __init__(self, value, width=2):
         self.kernel = tf.Variable(tf.fill([width, 3], value), name="kernel")

@@ -1,4 +1,4 @@
-"""Config: JSON and back, values that are refused, the names of runs."""
+"""Config: the round trip to JSON, invalid values, and the names of runs."""
 
 import dataclasses
 import inspect
@@ -165,7 +165,7 @@ def test_unknown_fields_are_refused_with_those_there_are():
     known = ", ".join(field.name for field in dataclasses.fields(Config))
     assert str(info.value) == (
         f"a config must have only the fields {known}, got Scale, lr: "
-        "remove what is unknown"
+        "remove the unknown ones"
     )
 
 
@@ -242,11 +242,11 @@ REFUSED = [
     ({"reg": "l1", "scale": np.inf}, FINITE_SCALE.format(np.inf)),
     (
         {"reg": RULES, "scale": 1e-4},
-        f"scale must stand in the rules, got 0.0001 beside {RULES!r}: leave scale out",
+        f"scale must be in the rules, got 0.0001 beside {RULES!r}: leave scale out",
     ),
     (
         {"reg": RULES, "reg_on": ("bias",)},
-        f"reg_on must stand in the rules, got ('bias',) beside {RULES!r}: leave reg_on "
+        f"reg_on must be in the rules, got ('bias',) beside {RULES!r}: leave reg_on "
         "out, or write its default, kernel",
     ),
     ({"reg_on": ("weights",)}, REG_ON.format(("weights",))),
@@ -388,7 +388,7 @@ def test_run_names_are_those_of_earlier_versions():
 
 
 def get_what_is_run(settings):
-    """Returns all that makes a run another one."""
+    """Returns everything that distinguishes one run from another."""
     fields = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(settings)

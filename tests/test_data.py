@@ -1,4 +1,4 @@
-"""Data sets: what is read, what is refused in one sentence, and the input order."""
+"""Data sets: reading, refusing bad files in one sentence, and the input order."""
 
 import csv
 import gzip
@@ -69,9 +69,9 @@ def npy_claim(text, content=b"", version=b"\1\0"):
 
 
 def refusal(name, data_dir):
-    """Returns the one sentence with which `load` refuses, and how much memory it took.
+    """Returns the sentence of the DataError that `load` raises, and its peak memory.
 
-    Every refusal has the house's form, and names no line and no class of Python's.
+    Every sentence has the usual form, and mentions no line or class of Python's.
     """
     tracemalloc.start()
     try:
@@ -88,7 +88,7 @@ def refusal(name, data_dir):
 
 @pytest.fixture
 def arrays(rng):
-    """Returns a data set of 20 and 6 pictures of 4 x 3 pixels in 3 classes."""
+    """Returns a data set of 20 and 6 images of 4 x 3 pixels in 3 classes."""
     return {
         "x_train": rng.integers(0, 256, (20, 4, 3), dtype=np.uint8),
         "y_train": np.arange(20, dtype=np.uint8) % 3,
@@ -716,7 +716,7 @@ def test_an_encrypted_npz_is_refused(tmp_path, arrays):
 
 
 class Payload:
-    """What a pickle of it does to whoever loads it."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self):
         return os.mkdir, (os.environ["TFREG_PAYLOAD"],)
@@ -841,7 +841,7 @@ def mutate(content, mutations):
 
 
 def check_load(name, place):
-    """Loads, and lets nothing pass but a sound data set or a DataError."""
+    """Loads, and accepts only an intact data set or a DataError."""
     tracemalloc.start()
     try:
         dataset = data.load(name, place)

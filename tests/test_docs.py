@@ -1,4 +1,4 @@
-"""README.md and docs/ are true: the code runs, and prints what is promised there."""
+"""README.md and docs/ are true: their code runs, and prints what the comments say."""
 
 import contextlib
 import functools
@@ -26,13 +26,13 @@ def read(page):
 
 
 def get_blocks(page, language="python"):
-    """Returns the code blocks of a page, those of TF1 left out."""
+    """Returns the code blocks of a page, except those of TF1."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", read(page), re.M | re.S)
     return [block for block in blocks if "tensorflow.contrib" not in block]
 
 
 def execute(code, folder, names):
-    """Runs a block; what it prints must be what its comments promise."""
+    """Runs a block, and compares its output with its comments."""
     path = folder / f"block{len(list(folder.iterdir()))}.py"
     path.write_text(code, encoding="utf-8")  # AutoGraph reads the source.
     printed = io.StringIO()
@@ -106,7 +106,7 @@ def test_citation_has_the_version():
 
 
 def read_port():
-    """Returns the page's script, what becomes of it, its last function, the report."""
+    """Returns the page's script, its port, its last function and the report."""
     page = read("docs/porting.md")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     return [*blocks[:3], *get_blocks("docs/porting.md", "text")]

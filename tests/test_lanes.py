@@ -1,4 +1,4 @@
-"""A lane that has trained other runs before equals the same run alone."""
+"""A run in a lane that trained other runs before equals the same run alone."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ OTHER = "l2(3e-2)@kernel;l1(1e-3)@bias:dense_1"
 
 @pytest.fixture(scope="module")
 def dataset():
-    """Returns pictures of three classes that overlap."""
+    """Returns images of three overlapping classes."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 500).astype(np.int32)
     x = rng.integers(0, 100, (500, 14, 14)) + 40 * y[:, None, None]
@@ -28,7 +28,7 @@ def dataset():
 
 
 def list_losses(run, num_steps):
-    """Returns the loss of the data at each step, and the penalties after it."""
+    """Returns the data loss of each step, and the penalties after it."""
     run.loop.steps_per_call = 1
     found, epoch = [], 0
     while len(found) < num_steps:

@@ -1,4 +1,4 @@
-"""MLP and CNN against the same models of Keras."""
+"""MLP and CNN against the same models in Keras."""
 
 import inspect
 

@@ -1,7 +1,7 @@
-"""The usage at the top of each module of tfreg runs as it stands there.
+"""The usage example at the top of each module of tfreg runs.
 
-As in a doctest, the lines see what the module sees. They have as well: `tfreg`, `np`,
-`tf`, the module and its package by their own names, and what `make_given` returns.
+As in a doctest, it can use the module's names. It can also use `tfreg`, `np`,
+`tf`, the module and its package by name, and the values of `make_given`.
 """
 
 import ast
@@ -72,7 +72,7 @@ def make_given(folder):
     return {
         "x": tf.constant(x),  # [6, 5]
         "y": tf.constant(y),  # [6], classes 0, 1, 2
-        "pictures": tf.constant(rng.random((6, 28, 28, 1)), tf.float32),
+        "images": tf.constant(rng.random((6, 28, 28, 1)), tf.float32),
         "logits": model(x),  # [6, 3]
         "w": tf.Variable(rng.normal(size=(5, 3)), dtype=tf.float32, name="w"),
         "data_loss": tf.ones([6]),

@@ -1,4 +1,4 @@
-"""What tfreg.porting makes of TF1's names, under every way of importing them."""
+"""tfreg.porting rewrites TF1's names, in every way of importing them."""
 
 import ast
 import textwrap

@@ -1,4 +1,4 @@
-"""Whatever a Python file holds: its port parses, and what isn't TF1 stays as it is."""
+"""The port of any Python file parses, and code that isn't TF1 is unchanged."""
 
 import ast
 import pathlib

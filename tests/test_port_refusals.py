@@ -1,6 +1,6 @@
-"""TF1 idioms that no rewriting carries over: each is told by its line, and stays.
+"""TF1 idioms that can't be rewritten: each is reported with its line, and kept.
 
-A line that ends in `# left` has to be told, and no other.
+The lines that end in `# left` have to be reported, and no others.
 """
 
 import ast
@@ -124,7 +124,7 @@ def test_an_idiom_is_told_by_its_line_and_stays(idiom):
     lines = source.splitlines()
     wanted = [n for n, line in enumerate(lines, 1) if line.endswith("# left")]
     after = result.source.decode().splitlines()
-    # The import is told as long as something uses it.
+    # The import is reported as long as something uses it.
     stays = lines[1] in after
     assert sorted({note.line for note in result.left}) == [2] * stays + wanted
     ast.parse(result.source)
@@ -143,6 +143,6 @@ def test_a_second_run_changes_nothing_and_tells_the_same(idiom):
     assert second.source == first.source
     told = [note.name for note in first.left]
     again = [note.name for note in second.left]
-    # They are told of files that are TF1's alone.
+    # They are reported only in files with other TF1 code.
     alone = ("dropout by position", "variables that a forward function makes")
     assert again == told or (not again and idiom in alone)

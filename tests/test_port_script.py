@@ -1,4 +1,4 @@
-"""The port by command: what it writes where, what it tells, and its exit status."""
+"""The command `tfreg port`: its files, its report and its exit status."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ MODERN = "import os\n"
 
 @pytest.fixture
 def call(capfdbinary, tmp_path, monkeypatch):
-    """Returns a function: arguments -> status, stdout, stderr; in a fresh folder."""
+    """Returns a function: arguments -> status, stdout, stderr; in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -118,7 +118,7 @@ def test_an_input_that_git_does_not_hold_is_not_written_over(call, tmp_path, out
     os.symlink("a.py", "link.py")
     status, _, err = call("a.py", f"--out={out.format(name=tmp_path.name)}")
     assert status == 1
-    assert "must be committed to git to be written over" in err
+    assert "must be committed to git to be overwritten" in err
     assert pathlib.Path("a.py").read_text() == OLD
 
 

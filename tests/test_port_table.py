@@ -1,4 +1,4 @@
-"""tfreg.porting knows TF1's signatures as they are, and targets that tfreg has."""
+"""tfreg.porting's table has TF1's true signatures, and targets that exist in tfreg."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ ENTRIES = {**names.TABLE, **names.CREATE_TRAIN_OP}
 
 
 def find_old(name):
-    """Returns TF1's object of a normal name, tf_slim standing for contrib."""
+    """Returns TF1's object for a normal name, with tf_slim for contrib."""
     first, *parts = name.split(".")
     if name.startswith("tf.layers."):
         found = [getattr(m, parts[-1], None) for m in LAYERS]

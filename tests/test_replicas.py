@@ -663,15 +663,15 @@ def test_what_was_made_outside_of_the_scope_is_named(what):
     error, message = {
         "scale": (
             ValueError,
-            "every variable must be made in strategy.scope(), got out",
+            "every variable must be created in strategy.scope(), got out",
         ),
         "rate": (
             ValueError,
-            "every variable must be made in strategy.scope(), got out",
+            "every variable must be created in strategy.scope(), got out",
         ),
         "model": (
             ValueError,
-            "every variable must be made in strategy.scope(), got ins",
+            "every variable must be created in strategy.scope(), got ins",
         ),
         "optimizer": (RuntimeError, "make all in strategy.scope()"),
     }[what]

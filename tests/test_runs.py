@@ -1,4 +1,4 @@
-"""A run leaves a whole directory, says in it what came out, and repeats to the bit."""
+"""A run writes a complete directory with its results, and repeats bit for bit."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ VOLATILE = ("wall_seconds", "steps_per_second")
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """Returns an .npz of 150 and 50 of mnist5k's pictures, 7 x 7 pixels of each."""
+    """Returns an .npz of 150 and 50 of mnist5k's images, with 7 x 7 pixels each."""
     given = data.load("mnist5k")
     arrays: dict[str, Any] = {
         "x_train": given.train.x[:150, ::4, ::4],
@@ -355,7 +355,7 @@ def test_a_full_disk_is_one_sentence_whatever_fills_it(digits, tmp_path, kilobyt
         assert not (path / "result.json").exists()
         assert not list(path.glob(".*")) and not list(path.glob("checkpoints/.*"))
     message = str(caught.value)
-    assert f"'{path}" in message and "make room" in message
+    assert f"'{path}" in message and "free disk space" in message
     assert "\n" not in message and "{{" not in message
 
 

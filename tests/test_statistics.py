@@ -84,7 +84,7 @@ def test_a_scale_that_diverged_is_not_chosen():
 
 
 def count_found(effect, num_sweeps, rng):
-    """Returns in how many sweeps of 12 settings the first, and any, is found."""
+    """Returns how many sweeps find the first setting, and any, significant."""
     first = anything = 0
     for _ in range(num_sweeps):
         of_seed = rng.normal(0, 0.01, 5)  # The same for all settings of a seed.
@@ -99,9 +99,9 @@ def count_found(effect, num_sweeps, rng):
 
 def test_planted_noise_raises_a_false_alarm_in_at_most_one_sweep_of_twenty(rng):
     _, alarms = count_found(0.0, 200, rng)
-    # As many as a share of 0.05 could well bring about, no more.
+    # At most the 97.5% quantile of the alarms at a rate of 0.05.
     assert alarms <= stats.binom.ppf(0.975, 200, 0.05)
-    assert alarms > 0  # It is no test that never finds anything.
+    assert alarms > 0  # The test does find something.
 
 
 def test_a_planted_effect_is_found(rng):

@@ -1,4 +1,4 @@
-"""A sweep: its runs, its files, what its report says, and what it refuses."""
+"""A sweep: its runs, its files, its report and its errors."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ SCALES = (1e-3, 1e-2, 0.1)
 
 
 def make_arrays(**changes):
-    """Returns four classes that overlap, so that accuracies and losses differ."""
+    """Returns four overlapping classes, so that accuracies and losses differ."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 4, 300)
     x = (rng.normal(size=(300, 12)) + np.eye(4, 12)[y]).astype(np.float32)
@@ -335,7 +335,7 @@ def call(capsys, tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ("", 2, "a sweep must know what is compared, got neither preset nor reg"),
+    ("", 2, "a sweep must have settings, got neither preset nor reg"),
     ("--reg=l2 --scales=,", 2, "scales must be one or more .*, got ','"),
     ("--reg=l2 --scales=", 2, "scales must have a value, got ''"),
     ("--reg=l2 --scales=1e-2:1e-6:9", 2, r"0 < LOW < HIGH .*, got '1e-2:1e-6:9'"),
@@ -349,7 +349,7 @@ REFUSED = [
     ("--reg=l3", 2, "reg must be one of l1, l2, l1_l2 in a sweep, got 'l3'"),
     ("--reg=l2 --reg_on=weights", 2, "reg_on must be one or more of kernel"),
     ("--preset=paper", 2, "preset must be note.*got 'paper'"),
-    ("--preset=note --reg=l2", 2, "reg, .* left to it, got 'note' with reg"),
+    ("--preset=note --reg=l2", 2, "preset must be note.* got .note. with reg"),
     ("--reg=l2 --train_examples=0", 2, "train_examples must be an int >= 1, got 0"),
     ("--reg=l2 --train_examples=5000", 2, "at most the 4000 of mnist5k, got 5000"),
     ("--reg=l2 --dataset=mnist --data_dir=none", 3, "data_dir.*No such file"),
@@ -437,4 +437,4 @@ def test_a_missing_package_is_told_before_anything_is_trained(call, monkeypatch)
     )
     status, _, err = call("--reg=l2")
     assert status == 2 and not pathlib.Path("runs").exists()
-    assert "must find the package scipy, got none: run python -m pip install" in err
+    assert "package scipy" in err and "python -m pip install 'tfreg[sweep]'" in err

@@ -133,7 +133,7 @@ def make_batches(case):
 
 
 def start_value(name, shape):
-    """Returns where a variable starts, here and there."""
+    """Returns a variable's initial value, for TF1 and for tfreg."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     return rng.normal(0.0, 0.3, shape).astype(np.float32)
 
@@ -144,7 +144,7 @@ def list_keys(case):
 
 @dataclasses.dataclass
 class Run:
-    """What a training was: at each step the total and each collection, then weights."""
+    """A training: the total and the collections at each step, and the final weights."""
 
     totals: list = dataclasses.field(default_factory=list)
     collections: list = dataclasses.field(default_factory=list)
@@ -164,7 +164,7 @@ def record(script, name):
 
 
 def build_original(case, script, x, y):
-    """Returns the total and the training operation, as the script makes them."""
+    """Returns the script's total and training operation."""
     if case.original is not None:
         return case.original(script, x, y)
     totals = record(script, case.total)
@@ -203,7 +203,7 @@ def run_original(name):
 
 
 def upgrade(source, name):
-    """Returns what tf_upgrade_v2 makes of a script."""
+    """Returns a script after tf_upgrade_v2."""
     upgrader = ast_edits.ASTCodeUpgrader(tf_upgrade_v2.TFAPIChangeSpec())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of Python's ast, as it uses it.
@@ -279,7 +279,7 @@ def run_port(case, script, monkeypatch, strategy):
 
 
 def split(strategy, batch):
-    """Returns a batch whose examples are shared out among the replicas."""
+    """Returns a batch whose examples are split among the replicas."""
     count = strategy.num_replicas_in_sync
     if count == 1:
         return batch

@@ -51,7 +51,7 @@ def list_cases(name, rng):
 
 
 def run_graph(function, arguments, keywords, cases):
-    """Returns losses, gradients, and the scope that names in the collection have."""
+    """Returns losses, gradients, and the scope of the names in the collection."""
     with tf.Graph().as_default(), v1.Session() as session:
         outputs = tf.constant(arguments[1])
         losses = [function(arguments[0], outputs, **keywords, **c) for c in cases]
@@ -122,7 +122,7 @@ def test_a_weighted_loss_is_the_sum_over_what_its_reduction_says():
 
 
 def build(t, regularizer):
-    """A program whose losses lie in scopes, for tf.compat.v1 and for tf1."""
+    """A program with losses in scopes, for tf.compat.v1 and for tf1."""
     for name in ("a", "b"):
         with t.variable_scope(name):
             w = t.get_variable(

@@ -1,4 +1,4 @@
-"""tf_slim's own tests, with tfreg's functions in the place of slim's."""
+"""tf_slim's own tests, with tfreg's functions instead of slim's."""
 
 import os
 import pathlib

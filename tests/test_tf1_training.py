@@ -1,4 +1,4 @@
-"""One step as slim's create_train_op made it, and optimize_loss, against tf_slim."""
+"""One step of create_train_op and of optimize_loss, against tf_slim."""
 
 import types
 
@@ -184,7 +184,7 @@ def test_twenty_steps_are_those_of_slim(
 
 
 def share(strategy, step):
-    """Returns a function of a batch that makes one step, each replica with a half."""
+    """Returns a function of a batch for one step, with half of it on each replica."""
 
     def train(x, y):
         half = tf.distribute.get_replica_context().replica_id_in_sync_group

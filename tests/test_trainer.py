@@ -1,4 +1,4 @@
-"""A Trainer serves a script of one's own: no Config, no flag, and nothing set later."""
+"""A Trainer works in your own script: without a Config, flags, or later settings."""
 
 import subprocess
 import sys
@@ -12,16 +12,16 @@ from tfreg.training import loop, manifests, step, trainer
 
 
 class Lines:
-    """Notes what a Progress is told."""
+    """Records the calls of a Progress."""
 
     def __init__(self):
         self.epochs = []
 
     def update(self, epoch, report, speed):
-        """Notes nothing."""
+        """Records nothing."""
 
     def end_epoch(self, epoch, train, validation, speed):
-        """Notes the epoch and its validation loss."""
+        """Records the epoch and its validation loss."""
         self.epochs.append((epoch, validation.loss))
 
 

@@ -1,5 +1,5 @@
-"""The commands, for whoever works at a terminal: flags in, one call of the library out.
+"""The commands: each reads flags, and makes one call of the library.
 
-`tfreg train` is `python -m tfreg train` is `python scripts/train.py`. What is wrong
-with a command line is said before TensorFlow is imported.
+`tfreg train`, `python -m tfreg train` and `python scripts/train.py` are the same. The
+command line is checked before TensorFlow is imported.
 """

@@ -1,11 +1,11 @@
-"""Flags made from Config's fields, so that they cannot drift apart.
+"""Flags generated from Config's fields, so that they can't drift apart.
 
     values = flags.FlagValues()
     commandline.define_config(values)
     commandline.parse(values, ["tfreg train", "--reg=l2"])
     settings = commandline.make_config(values, config.Config())
 
-The trap: a flag that is read and does nothing. Here it is refused.
+The trap: a flag without effect. It raises instead of being ignored.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _HELP = ("h", "help", "helpshort", "helpfull")
 
 
 def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None:
-    """Defines a flag for each field of Config but `others`, None unless it is given."""
+    """Defines a flag for each field of Config except `others`, None by default."""
     for field in dataclasses.fields(config.Config):
         if field.name in others:
             continue
@@ -35,11 +35,11 @@ def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None
 def make_config(
     values: flags.FlagValues, base: config.Config, others: Container[str] = ()
 ) -> config.Config:
-    """Returns `base` with the fields, but `others`, that were given as flags.
+    """Returns `base` with the fields that were given as flags, except `others`.
 
     Raises:
-        ValueError: a field has a value that isn't allowed.
-        process.UsageError: a flag can't be read, or is given where it does nothing.
+        ValueError: a field has an invalid value.
+        process.UsageError: a flag can't be parsed, or has no effect.
     """
     given: dict[str, typing.Any] = {}
     for field in dataclasses.fields(config.Config):
@@ -64,17 +64,17 @@ def make_config(
 def _check_effects(
     values: flags.FlagValues, given: Container[str], settings: config.Config
 ) -> None:
-    """Raises where a flag is given that the others make void."""
+    """Raises if a given flag has no effect."""
     for name in ("scale", "reg_on"):
         if name in given and "reg" not in given and settings.reg == "none":
             raise process.UsageError(
-                f"{name} must stand with --reg, got {name}={values[name].value!r} "
-                "without: write --reg=l2 as well, or --reg=none"
+                f"{name} must be used with --reg, got {name}={values[name].value!r} "
+                "without it: write --reg=l2 as well, or --reg=none"
             )
     if "hidden" in given and settings.model != "mlp":
         raise process.UsageError(
-            f"hidden must stand with --model=mlp, got {values['hidden'].value!r} with "
-            f"--model={settings.model}: leave it out"
+            f"hidden must be used with --model=mlp, got {values['hidden'].value!r} "
+            f"with --model={settings.model}: leave it out"
         )
 
 
@@ -88,10 +88,11 @@ def _parse(name: str, text: str, kind: type) -> typing.Any:
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
-    """Reads a command line into flags.
+    """Parses a command line.
 
     Raises:
-        process.UsageError: an unknown flag, no value, or a word that isn't a flag.
+        process.UsageError: an unknown flag, a missing value, or an argument that isn't
+            a flag.
     """
     try:
         rest = values(list(argv))[1:]
@@ -110,12 +111,12 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def wants_help(argv: Sequence[str]) -> bool:
-    """Returns whether the command line asks for help, in any of absl's ways."""
+    """Returns whether the command line has one of absl's help flags."""
     return any(arg[:1] == "-" and arg.lstrip("-") in _HELP for arg in argv[1:])
 
 
 def format_help(usage: str, values: flags.FlagValues) -> str:
-    """Returns the usage and all flags in the groups of Config's fields."""
+    """Returns the usage and all flags, grouped like Config's fields."""
     groups: dict[str, list[str]] = {}
     fields = {field.name: field for field in dataclasses.fields(config.Config)}
     for name in values:

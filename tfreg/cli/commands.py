@@ -3,8 +3,8 @@
     status = commands.main(["tfreg", "--version"])
     status = commands.run("train", ["python scripts/train.py", "--help"])
 
-A command's module is imported when it is called, and TensorFlow once the command line
-has been checked.
+A command's module is imported when the command is called, and TensorFlow after the
+command line has been checked.
 """
 
 import importlib
@@ -17,17 +17,17 @@ from tfreg.cli import process
 COMMANDS = {
     "train": "trains a model with penalties and writes its directory, runs/NAME/",
     "evaluate": "prints loss and accuracy of a finished run on its test set",
-    "sweep": "trains settings x seeds and writes a report on them",
+    "sweep": "trains settings x seeds and writes a report",
     "port": "rewrites TF1 scripts that use contrib, slim and collections",
 }
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that a command line begins with; returns the exit status.
+    """Runs the command of a command line; returns the exit status.
 
     Args:
-        argv: the program's name, a command, its flags; None: those of the process.
+        argv: the program's name, a command and its flags; None: `sys.argv`.
     """
     argv = sys.argv if argv is None else argv
     if argv[1:] and argv[1] in COMMANDS:
@@ -55,19 +55,19 @@ def run(name: str, argv: Sequence[str]) -> int:
 
     Args:
         name: one of COMMANDS.
-        argv: how the command is called, then its flags.
+        argv: the name that the command is called by, and its flags.
     """
     if name != "port":
         return process.run(
             lambda: importlib.import_module(f"tfreg.cli.{name}").main(argv)
         )
-    # It stops between two files, and has statuses of its own.
+    # It stops between two files, and has its own exit statuses.
     process.open_streams()
     try:
         from tfreg.cli import port
 
         return port.run(argv)
     except KeyboardInterrupt:
-        text = "error: interrupted: files are written whole or not at all"
+        text = "error: interrupted: no file is written in part"
         print(text, file=sys.stderr)
         return 130

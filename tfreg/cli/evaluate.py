@@ -2,7 +2,7 @@
 
     status = evaluate.main(["tfreg evaluate", "--help"])
 
-One device is enough, whatever the run was trained on.
+It uses one device, also for a run that was trained on several.
 """
 
 import json
@@ -25,11 +25,11 @@ In a checkout, `python scripts/evaluate.py` is `tfreg evaluate`.
 
 
 def main(argv: Sequence[str]) -> int:
-    """Evaluates the run that the command line names; returns the exit status."""
+    """Evaluates the run of the command line; returns the exit status."""
     values = flags.FlagValues()
     flags.DEFINE_string("run", None, "directory of the run", flag_values=values)
     flags.DEFINE_string(
-        "data_dir", None, "where the data are, if they moved", flag_values=values
+        "data_dir", None, "path of the data, if they moved", flag_values=values
     )
     if commandline.wants_help(argv):
         print(commandline.format_help(USAGE, values), end="")
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if values["run"].value is None:
         raise process.UsageError("run must be given: write --run=runs/NAME")
     run, data_dir = values["run"].value, values["data_dir"].value
-    directories.read_config(pathlib.Path(run, directories.CONFIG))  # Or it raises.
+    directories.read_config(pathlib.Path(run, directories.CONFIG))  # May raise.
     process.import_tensorflow()
-    print(json.dumps(runs.evaluate(run, data_dir, process.tell)))
+    print(json.dumps(runs.evaluate(run, data_dir, process.log)))
     return 0

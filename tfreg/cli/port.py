@@ -16,16 +16,16 @@ from tfreg.cli import commandline, process
 
 USAGE = """
 Rewrites contrib, slim and collections of TF1 for tfreg, before or after
-tf_upgrade_v2. What it can't do is listed by file and line, with what to write.
+tf_upgrade_v2. It lists by file and line what to write by hand, and how.
 
-  tfreg port train.py             the new source
-  tfreg port train.py --diff      what would change
-  tfreg port src/ --out=ported/   every .py file, ported
-  tfreg port src/ --out=src/      in place, where git holds it
+  tfreg port train.py             print the new source
+  tfreg port train.py --diff      show the changes
+  tfreg port src/ --out=ported/   port every .py file
+  tfreg port src/ --out=src/      in place, if committed to git
 
   --out=PATH   file or folder to write to; nothing is written without it
-  --diff       show the changes in place of the source (a folder's always)
-  --force      write over files that git doesn't hold as they are
+  --diff       show the changes instead of the source (for a folder by default)
+  --force      overwrite files that aren't committed to git
 
 In a checkout, `python scripts/port.py` is `tfreg port`.
 
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str]) -> tuple[pathlib.Path, flags.FlagValues]:
     values = flags.FlagValues()
     flags.DEFINE_string("out", None, "file or folder", flag_values=values)
     flags.DEFINE_bool("diff", False, "show the changes", flag_values=values)
-    flags.DEFINE_bool("force", False, "write over the input", flag_values=values)
+    flags.DEFINE_bool("force", False, "overwrite the input", flag_values=values)
     values.set_gnu_getopt(True)
     try:
         paths = values(list(argv))[1:]
@@ -65,19 +65,19 @@ def parse(argv: Sequence[str]) -> tuple[pathlib.Path, flags.FlagValues]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Ports as the command line says; returns the exit status."""
+    """Ports the files of the command line; returns the exit status."""
     if commandline.wants_help(argv):
         print(USAGE.strip())
         return 0
     try:
         path, values = parse(argv)
     except process.UsageError as error:
-        process.tell(f"error: {error}")
+        process.log(f"error: {error}")
         return 2
     try:
         from tfreg.porting import folders
     except ModuleNotFoundError as error:
-        process.tell(
+        process.log(
             f"error: {error.name} must be installed, got no such module: "
             "python -m pip install 'tfreg[port]'"
         )
@@ -88,13 +88,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs `main`; output that can't be written becomes a sentence."""
+    """Runs `main`; an error of writing the output becomes one sentence."""
     try:
         status = main(argv)
         sys.stdout.flush()
         return status
     except OSError as error:
         text = f"the output must be written, got {error.strerror}: write it elsewhere"
-        process.tell(f"error: {text}")
-        sys.stdout = io.StringIO()  # Python flushes it at exit, and complains.
+        process.log(f"error: {text}")
+        sys.stdout = io.StringIO()  # Python's flush at exit would print an error.
         return 1

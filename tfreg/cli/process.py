@@ -1,12 +1,12 @@
-"""A command as a process: its streams, its signals, errors as a sentence and a status.
+"""Runs a command as a process: streams, signals, and errors as a sentence and a status.
 
     status = process.run(lambda: 0)
 
-The statuses are 0 done, 2 wrong usage, 3 data, 4 a checkpoint or directory that doesn't
-fit, 5 a loss that isn't finite, 6 disk or I/O, 75 another worker gone or the directory
+The statuses are 0 done, 2 wrong usage, 3 data, 4 a wrong checkpoint or directory, 5 a
+loss that isn't finite, 6 disk or I/O, 75 another worker has stopped or the directory is
 in use, 130 and 143 interrupted.
 
-The trap: TensorFlow takes seconds to import. Here it comes when a command asks for it.
+The trap: TensorFlow takes seconds to import. It is imported only if a command needs it.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-# By the classes' names: what isn't imported hasn't been raised.
+# By name: a class that isn't imported can't have been raised.
 STATUSES = {
     "tfreg.cli.process.UsageError": 2,
     "tfreg.data.arrays.DataError": 3,
@@ -33,24 +33,28 @@ STATUSES = {
 
 
 class UsageError(ValueError):
-    """A command line that can't be read."""
+    """A command line is wrong."""
 
 
 class Interruption(Exception):
-    """A command that was asked to stop, and has; with its exit status."""
+    """A command has stopped at a signal.
+
+    Args:
+        status: its exit status.
+    """
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
 
 
-def tell(text: str) -> None:
-    """Prints a sentence that is no result."""
+def log(text: str) -> None:
+    """Prints a message on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def open_streams() -> None:
-    """Opens what the caller has closed: the next file would get its number."""
+    """Opens streams that the caller has closed, so that no file gets their number."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -72,34 +76,35 @@ def _end(number: int, stderr: int) -> None:
 
 @contextlib.contextmanager
 def watch_signals(
-    is_noting: Callable[[], bool] = lambda: False,
+    is_recording: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[int]]:
-    """Ends the process at once at SIGINT or SIGTERM, or notes the first in a list.
+    """Ends the process at SIGINT or SIGTERM, or records the first signal in a list.
 
-    A thread watches: Python's own handlers have to wait while TensorFlow compiles.
+    A thread watches, because Python's handlers wait while TensorFlow compiles.
 
     Args:
-        is_noting: whether there is something to save, so that the first signal is
-            noted only, and the second one ends the process.
+        is_recording: whether there is something to save, so that the first signal is
+            only recorded and the second one ends the process.
 
     Yields:
-        The list.
+        The list of recorded signals.
     """
     caught: list[int] = []
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)
-    stderr = os.dup(2)  # Also while TensorFlow's notices are held back.
+    stderr = os.dup(2)  # Also while TensorFlow's messages are suppressed.
 
     def watch() -> None:
         while number := os.read(receiver, 1):
-            if caught or not is_noting():
+            if caught or not is_recording():
                 _end(number[0], stderr)
             caught.append(number[0])
             if not select.select([receiver], [], [], 1)[0]:
-                print("stopping soon; once more to stop at once", file=sys.stderr)
+                text = "stopping soon; send the signal again to stop at once"
+                print(text, file=sys.stderr)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
-    wakeup = signal.set_wakeup_fd(sender)  # First: a signal in between is not lost.
+    wakeup = signal.set_wakeup_fd(sender)  # First, so that no signal is lost.
     handlers = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -116,8 +121,8 @@ def watch_signals(
 
 
 @contextlib.contextmanager
-def _hold_notices() -> Iterator[None]:
-    """Drops what TensorFlow says as it starts, whatever its level is, but not at 0."""
+def _suppress_messages() -> Iterator[None]:
+    """Drops TensorFlow's messages during its start, unless the log level is 0."""
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
         yield
         return
@@ -132,29 +137,29 @@ def _hold_notices() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and what trains, in seconds and silence."""
-    with _hold_notices():
+    """Imports TensorFlow and the training code, without TensorFlow's messages."""
+    with _suppress_messages():
         import tensorflow as tf
 
         from tfreg.runs import runner
 
         del runner
-        tf.config.list_physical_devices()  # Complains where there is no GPU.
+        tf.config.list_physical_devices()  # Prints errors if there is no GPU.
 
 
 @contextlib.contextmanager
 def stop_training(kept: str) -> Iterator[Callable[[], bool]]:
-    """Has the first SIGINT or SIGTERM end the training at its next question.
+    """Lets training stop in order at the first SIGINT or SIGTERM.
 
     Args:
-        kept: what is told of what was saved then.
+        kept: message that says what was saved.
 
     Yields:
-        What training asks. Until it asks for the first time nothing is lost, and a
-        signal ends the process at once.
+        A function for training to call, True after a signal. Before its first call
+        there is nothing to save, and a signal ends the process at once.
 
     Raises:
-        Interruption: the training has ended so.
+        Interruption: training has stopped at a signal.
     """
     from tfreg.training import trainer
 
@@ -168,17 +173,17 @@ def stop_training(kept: str) -> Iterator[Callable[[], bool]]:
         try:
             yield is_interrupted
         except trainer.Interrupted:
-            tell(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
+            log(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
             raise Interruption(128 + caught[0]) from None
 
 
 def run(command: Callable[[], int]) -> int:
-    """Runs a command; a user's mistake becomes a sentence and an exit status."""
+    """Runs a command; a user's error becomes one sentence and an exit status."""
     open_streams()
     try:
         with watch_signals():
             status = command()
-        sys.stdout.flush()  # A full disk and a closed pipe show here.
+        sys.stdout.flush()  # Raises for a full disk or a closed pipe.
         return status
     except Interruption as stopped:
         return stopped.status
@@ -186,25 +191,25 @@ def run(command: Callable[[], int]) -> int:
         names = (f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__)
         for name in names:
             if name in STATUSES:
-                _complain(_describe(error))
+                _print_error(_describe(error))
                 return STATUSES[name]
         raise
 
 
-def _complain(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     try:
         print(f"error: {sentence}", file=sys.stderr, flush=True)
-    except OSError:  # The status tells it, too.
-        sys.stderr = io.StringIO()  # Python flushes it at exit, and ends with 120.
+    except OSError:  # The exit status still reports the error.
+        sys.stderr = io.StringIO()  # Python's flush at exit would change the status.
 
 
 def _describe(error: Exception) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     if error.filename is None:
-        sys.stdout = io.StringIO()  # Python flushes it at exit, and complains.
+        sys.stdout = io.StringIO()  # Python's flush at exit would print an error.
         return f"the output must be written, got {error.strerror}: write it elsewhere"
     return (
         f"{error.filename!r} must be readable or writable, got {error.strerror}: "
-        "choose another place, or make room"
+        "choose another path, or free disk space"
     )

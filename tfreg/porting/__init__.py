@@ -1,1 +1,1 @@
-"""Rewrites TF1 scripts for tfreg; imports no TensorFlow, so that porting is fast."""
+"""Rewrites TF1 scripts for tfreg. It doesn't import TensorFlow, to start at once."""

@@ -1,9 +1,9 @@
-"""Arguments of a call as tfreg takes them: fewer, in another order, renamed.
+"""Adapts the arguments of a TF1 call to tfreg: drops, reorders and renames them.
 
     call = cst.parse_expression("slim.flatten(x, scope='flat')")
     args = arguments.adapt(call.args, names.TABLE["contrib.flatten"])
 
-What tfreg can't take is refused, unless its value is None or False.
+An argument that tfreg doesn't have raises, unless its value is None or False.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from tfreg.porting import names
 
 
 class Unportable(Exception):
-    """What is to be written by hand, as a sentence."""
+    """Code that has to be ported by hand; the message says how."""
 
 
 def adapt(args: Sequence[cst.Arg], entry: names.Entry) -> list[cst.Arg]:
     """Returns the arguments for an entry's target.
 
     Raises:
-        Unportable: an argument that tfreg can't take.
+        Unportable: tfreg doesn't have an argument.
     """
     if not entry.arguments:
         return list(args)
     result: list[cst.Arg] = []
-    known = True  # Whether the position tells the name: not after *args.
+    known = True  # Whether the position gives the name: not after *args.
     shifted = entry.by_keyword
     for position, arg in enumerate(args):
         if arg.star:
@@ -43,8 +43,8 @@ def adapt(args: Sequence[cst.Arg], entry: names.Entry) -> list[cst.Arg]:
         else:
             result.append(arg)
             continue
-        if name in entry.refused and not is_nothing(arg.value):
-            raise Unportable(f"{entry.target} has no {name}: write what it did")
+        if name in entry.refused and not is_unset(arg.value):
+            raise Unportable(f"{entry.target} has no {name}: write its effect by hand")
         if name in entry.dropped or name in entry.refused:
             shifted = shifted or arg.keyword is None
             continue
@@ -55,7 +55,7 @@ def adapt(args: Sequence[cst.Arg], entry: names.Entry) -> list[cst.Arg]:
 
 
 def end_arguments(result: Sequence[cst.Arg], args: Sequence[cst.Arg]) -> list[cst.Arg]:
-    """Returns arguments whose last one ends as the last one did before."""
+    """Returns arguments that end with the comma and whitespace of the old ones."""
     if not result or result[-1] is args[-1]:
         return list(result)
     last = result[-1].with_changes(
@@ -66,7 +66,7 @@ def end_arguments(result: Sequence[cst.Arg], args: Sequence[cst.Arg]) -> list[cs
 
 
 def name_argument(arg: cst.Arg, name: str) -> cst.Arg:
-    """Returns an argument given by keyword."""
+    """Returns the argument as a keyword argument."""
     if arg.keyword is not None and arg.keyword.value == name:
         return arg
     return arg.with_changes(
@@ -85,15 +85,15 @@ def separate(args: Sequence[cst.Arg]) -> list[cst.Arg]:
     ]
 
 
-def is_nothing(node: cst.BaseExpression) -> bool:
-    """Returns whether an expression is None or False, which ask for nothing."""
+def is_unset(node: cst.BaseExpression) -> bool:
+    """Returns whether an expression is None or False, as a default is."""
     return isinstance(node, cst.Name) and node.value in ("None", "False")
 
 
 def find_argument(
     args: Sequence[cst.Arg], position: int, *keywords: str
 ) -> cst.Arg | None:
-    """Returns an argument by position or by any of its names; None: it isn't there."""
+    """Returns an argument by position or by any of its names, None if not given."""
     for index, arg in enumerate(args):
         if arg.star:
             return None

@@ -1,11 +1,11 @@
-"""Finds the calls that make variables or penalties, or add to collections.
+"""Finds the calls that create variables or penalties, or add to collections.
 
     wrapper = cst.MetadataWrapper(cst.parse_module("tf.cond(p, lambda: f(x), g)"))
     call = wrapper.module.body[0].body[0].value
-    text = collecting.find_collecting(Resolver(wrapper), call)  # None: nothing
+    text = collecting.find_collecting(Resolver(wrapper), call)  # None: no such call
 
-What they add inside a loop's body or a branch would be lost, and what they add after a
-collection was read isn't in what was read.
+The trap: values added in the body of a graph loop or branch are lost; and a list read
+from a collection lacks the values added later.
 """
 
 import re
@@ -25,61 +25,61 @@ _COLLECTING = re.compile(
 )
 
 
-def find_collecting(found: Resolver, call: cst.Call) -> str | None:
-    """Returns what collects in the functions that a call is given."""
+def find_collecting(resolver: Resolver, call: cst.Call) -> str | None:
+    """Returns a collecting call in the functions passed to a call, as text, or None."""
     for arg in call.args:
         bodies: list[cst.CSTNode] = [arg.value]
         if isinstance(arg.value, cst.Name):
-            bodies = found.find_definitions(arg.value)
+            bodies = resolver.find_definitions(arg.value)
         for body in bodies:
             if isinstance(body, cst.FunctionDef | cst.Lambda):
-                text = _find_in(found, body, set())
+                text = _find_in(resolver, body, set())
                 if text is not None:
                     return text
     return None
 
 
-def _find_in(found: Resolver, body: cst.CSTNode, seen: set) -> str | None:
+def _find_in(resolver: Resolver, body: cst.CSTNode, seen: set) -> str | None:
     seen.add(body)
     for inner in m.findall(body, m.Call()):
         function = cst.ensure_type(inner, cst.Call).func
-        if _COLLECTING.fullmatch(found.resolve(function) or ""):
+        if _COLLECTING.fullmatch(resolver.resolve(function) or ""):
             return get_text(function)
         if isinstance(function, cst.Name):
-            for definition in found.find_definitions(function):
+            for definition in resolver.find_definitions(function):
                 if isinstance(definition, cst.FunctionDef) and definition not in seen:
-                    text = _find_in(found, definition, seen)
+                    text = _find_in(resolver, definition, seen)
                     if text is not None:
                         return text
     return None
 
 
-def is_complete(found: Resolver, read: cst.CSTNode, use: cst.CSTNode) -> bool:
-    """Returns whether nothing is collected between a reading and its use.
+def is_complete(resolver: Resolver, read: cst.CSTNode, use: cst.CSTNode) -> bool:
+    """Returns whether nothing is collected between a read and the use of its result.
 
     Args:
-        read: a call, whose result a variable holds.
-        use: that variable, where it is used.
+        read: a call that reads a collection.
+        use: a use of the variable that holds the result.
 
     Returns:
-        False where they aren't in the same function, too, for nobody knows then.
+        False also if they are in different functions, whose order isn't known.
     """
-    around = found.find_parent(read, cst.FunctionDef, cst.Lambda, cst.Module)
-    if around is None or around is not found.find_parent(
+    function = resolver.find_parent(read, cst.FunctionDef, cst.Lambda, cst.Module)
+    if function is None or function is not resolver.find_parent(
         use, cst.FunctionDef, cst.Lambda, cst.Module
     ):
         return False
-    first, last = found.get_line(read), found.get_line(use)
-    for inner in m.findall(around, m.Call()):
+    first, last = resolver.get_line(read), resolver.get_line(use)
+    for inner in m.findall(function, m.Call()):
         call = cst.ensure_type(inner, cst.Call)
-        if call is read or not first <= found.get_line(call) <= last:
+        if call is read or not first <= resolver.get_line(call) <= last:
             continue
-        if _COLLECTING.fullmatch(found.resolve(call.func) or ""):
+        if _COLLECTING.fullmatch(resolver.resolve(call.func) or ""):
             return False
         if m.matches(call.func, m.Attribute(value=m.Name("self"))):
-            return False  # Whatever that does.
+            return False  # A method may do anything.
         if isinstance(call.func, cst.Name):
-            for definition in found.find_definitions(call.func):
-                if _find_in(found, definition, set()) is not None:
+            for definition in resolver.find_definitions(call.func):
+                if _find_in(resolver, definition, set()) is not None:
                     return False
     return True

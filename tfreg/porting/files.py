@@ -1,9 +1,9 @@
-"""Reads the sources to port and writes what became of them, whole or not at all.
+"""Reads the files to port, and writes the ported ones atomically.
 
-    for path in files.list_files(pathlib.Path(__file__), out=None):  # or of a folder
+    for path in files.list_files(pathlib.Path(__file__), out=None):  # or a folder
         source, result = files.port(path)
 
-The trap: a file that declares its encoding, or has other line ends. Both stay.
+The trap: a declared encoding, or Windows line ends. Both are kept.
 """
 
 import ast
@@ -21,36 +21,36 @@ from tfreg.porting import rewriting
 
 
 class FileError(Exception):
-    """A file that can't be ported or written, as a sentence."""
+    """A file can't be ported or written; the message is one sentence."""
 
 
 def list_files(path: pathlib.Path, out: pathlib.Path | None) -> Iterator[pathlib.Path]:
-    """Yields a file, or a folder's Python files in order; hidden folders are left out.
+    """Yields a file, or a folder's Python files in order, without hidden folders.
 
     Args:
-        path: of a file or a folder.
-        out: a folder that may lie in it and holds what was ported before.
+        path: a file or a folder.
+        out: the output folder, which is left out if it is inside `path`; or None.
 
     Raises:
-        FileError: there is nothing, or no Python.
+        FileError: a folder without Python files.
     """
     if not path.is_dir():
         yield path
         return
-    found = False
-    for folder, inner, files in os.walk(path):
-        here = pathlib.Path(folder)
+    is_empty = True
+    for root, inner, files in os.walk(path):
+        folder = pathlib.Path(root)
         inner[:] = sorted(
             name
             for name in inner
             if not name.startswith((".", "__pycache__"))
-            and (out is None or out == path or not _is_same(here / name, out))
+            and (out is None or out == path or not _is_same(folder / name, out))
         )
         for name in sorted(files):
             if name.endswith(".py"):
-                found = True
-                yield here / name
-    if not found:
+                is_empty = False
+                yield folder / name
+    if is_empty:
         raise FileError(f"{path} must hold .py files, got none: give another folder")
 
 
@@ -59,10 +59,10 @@ def _is_same(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def port(path: pathlib.Path) -> tuple[bytes, rewriting.Result]:
-    """Returns a file's source, and what is to stand in its place.
+    """Returns a file's source, and the result of rewriting it.
 
     Raises:
-        FileError: it isn't there, isn't text, or isn't Python 3.
+        FileError: the file doesn't exist, isn't text, or isn't Python 3.
     """
     try:
         source = path.read_bytes()
@@ -85,9 +85,9 @@ def _check(path: pathlib.Path, source: bytes) -> None:
         encoding, _ = tokenize.detect_encoding(iter(source.splitlines(True)).__next__)
         source.decode(encoding)
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
-        where = f" at byte {error.start}" if hasattr(error, "start") else ""
+        place = f" at byte {error.start}" if hasattr(error, "start") else ""
         raise FileError(
-            f"{path} must be UTF-8 or declare its encoding, got another one{where}: "
+            f"{path} must be UTF-8 or declare its encoding, got another one{place}: "
             "convert it"
         ) from None
     try:
@@ -107,7 +107,7 @@ def _check(path: pathlib.Path, source: bytes) -> None:
 
 
 def is_committed(path: pathlib.Path) -> bool:
-    """Returns whether git holds exactly what a file holds."""
+    """Returns whether a file is committed to git without changes."""
     try:
         folder = path.resolve().parent
         name = f"./{path.resolve().name}"
@@ -124,12 +124,17 @@ def is_committed(path: pathlib.Path) -> bool:
 
 
 def write(path: pathlib.Path, source: bytes, like: pathlib.Path) -> None:
-    """Writes a file with the permissions of another, whole or not at all.
+    """Writes a file atomically, with the permissions of another.
+
+    Args:
+        path: of the new file.
+        source: its content.
+        like: the file whose permissions it gets.
 
     Raises:
-        FileError: it can't be written.
+        FileError: the file can't be written.
     """
-    path = path.resolve()  # Through a link, not in its place.
+    path = path.resolve()  # Writes through a link instead of replacing it.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:

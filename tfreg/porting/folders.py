@@ -1,9 +1,9 @@
-"""Ports a file, or all of a folder, and tells what is left to write by hand.
+"""Ports a file or a folder, and reports what is left to write by hand.
 
     status = folders.port_all(pathlib.Path("src"), pathlib.Path("ported"))
 
-The trap: a tool that writes over work. Here a file that is there is written over only
-where git holds it as it is.
+The trap: a tool that overwrites your work. An existing file is overwritten only if it
+is committed to git without changes.
 """
 
 import difflib
@@ -21,17 +21,17 @@ def port_all(
     is_diff: bool = False,
     force: bool = False,
 ) -> int:
-    """Ports a file, or a folder's Python files; tells of each on stderr.
+    """Ports a file, or a folder's Python files, and reports on stderr.
 
     Args:
-        path: of the file or the folder.
-        out: file or folder to write to; None: a file's new source, or a folder's
-            changes, go to stdout.
-        is_diff: whether a file's changes go there, too.
-        force: whether a file is written over that git doesn't hold as it is.
+        path: a file or a folder.
+        out: file or folder to write to; None: print a file's new source, or a folder's
+            changes, to stdout.
+        is_diff: whether to print a file's changes, too, instead of its new source.
+        force: whether to overwrite files that aren't committed to git.
 
     Returns:
-        The exit status: 1 where something is left to write by hand or a file can't be
+        The exit status: 1 if something is left to write by hand or a file can't be
         read or written, else 0.
 
     Raises:
@@ -59,7 +59,7 @@ def _port(
     """Ports one file of a path.
 
     Raises:
-        files.FileError: it can't be ported or written.
+        files.FileError: the file can't be ported or written.
     """
     source, result = files.port(file)
     if out is not None:
@@ -80,19 +80,19 @@ def _write(
     result: rewriting.Result,
     force: bool,
 ) -> None:
-    """Writes a ported file, over another only where git holds that, or it is told to.
+    """Writes a ported file; overwrites one only if it is committed to git, or forced.
 
     Raises:
-        files.FileError: it can't or mustn't be written.
+        files.FileError: the file can't be written, or would be overwritten.
     """
     if target.exists():
         if target.is_file() and target.read_bytes() == result.source:
             return
-        # Not only an input: what was ported before may have been finished by hand.
+        # Not only the input: an earlier port may have been finished by hand.
         if not force and not files.is_committed(target):
             raise files.FileError(
-                f"{target} must be committed to git to be written over, got changes "
-                "or no repository: commit it, choose another --out, or add --force"
+                f"{target} must be committed to git to be overwritten, got changes or "
+                "no repository: commit it, choose another --out, or add --force"
             )
     files.write(target, result.source, file)
 
@@ -101,7 +101,7 @@ def _format_diff(
     file: pathlib.Path, source: bytes, result: rewriting.Result
 ) -> list[bytes]:
     """Returns the lines of a unified diff."""
-    # At \n alone, as the tools that apply it.
+    # Split at \n only, like the tools that apply a patch.
     before, after = (re.findall(rb".*\n|.+", text) for text in (source, result.source))
     heads = (b"a/" + os.fsencode(file), b"b/" + os.fsencode(file))
     lines = difflib.diff_bytes(difflib.unified_diff, before, after, *heads)
@@ -110,27 +110,27 @@ def _format_diff(
 
 
 class _Report:
-    """What is told of each file, on stderr, and at the end."""
+    """The report on stderr: the notes of each file, and a summary."""
 
     def __init__(self) -> None:
         self._files = self._changed = self._places = self._left = self._bad = 0
 
     def add(self, file: pathlib.Path, result: rewriting.Result) -> None:
-        """Counts a file's changes, and tells what is to be written by hand."""
+        """Counts a file's changes, and prints its notes."""
         self._files += 1
         self._changed += bool(result.changes)
         self._places += len(result.changes)
         self._left += len(result.left)
-        for note in sorted([*result.told, *result.left]):
+        for note in sorted([*result.remarks, *result.left]):
             print(f"{file}:{note.line}: {note.name}: {note.text}", file=sys.stderr)
 
     def add_error(self, sentence: str) -> None:
-        """Tells of a file that wasn't ported."""
+        """Counts a file that wasn't ported, and prints the reason."""
         self._bad += 1
         print(f"error: {sentence}", file=sys.stderr)
 
     def close(self) -> int:
-        """Tells the sums, and returns the exit status."""
+        """Prints the summary, and returns the exit status."""
         bad = f", {self._bad} not ported" if self._bad else ""
         print(
             f"files: {self._files} read, {self._changed} changed{bad}; "

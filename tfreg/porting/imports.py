@@ -1,9 +1,9 @@
-"""Imports: what is no longer used goes, and tfreg comes in.
+"""Removes the imports that nothing uses any more, and adds tfreg's.
 
     wrapper = cst.MetadataWrapper(cst.parse_module("import tensorflow as tf"))
     local = imports.choose_names(Resolver(wrapper))
 
-The trap: a name that the file has already. `local` says what tfreg and tf1 are called.
+The trap: the file may use the name tfreg or tf1 already. `local` has the names to use.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,10 +21,10 @@ _ALIAS = m.Assign(targets=[m.AssignTarget(target=m.Name())])
 WANTED = {"tfreg": "tfreg", "tf1": "tfreg.tf1"}
 
 
-def choose_names(found: Resolver) -> dict[str, str]:
-    """Returns what tfreg and tf1 are to be called in a file."""
+def choose_names(resolver: Resolver) -> dict[str, str]:
+    """Returns the names that tfreg and tf1 get in a file."""
     local = {}
-    scopes = found.list_scopes()
+    scopes = resolver.list_scopes()
     for name, full in WANTED.items():
         imported = taken = None
         for scope in scopes:
@@ -42,11 +42,11 @@ def choose_names(found: Resolver) -> dict[str, str]:
 
 
 def drop_statements(original, updated, dropped: Collection[cst.CSTNode]):
-    """Returns a block without some of its statements; their comments stay.
+    """Returns a block without some of its statements, but with their comments.
 
     Args:
         original: a Module or IndentedBlock.
-        updated: the same block with as many statements.
+        updated: the same block, with the same number of statements.
         dropped: statements of `original`.
     """
     if not any(statement in dropped for statement in original.body):
@@ -74,11 +74,11 @@ def drop_statements(original, updated, dropped: Collection[cst.CSTNode]):
 
 
 def finish(module: cst.Module, work: Work) -> cst.Module:
-    """Returns a module that imports what it uses; notes what goes and what stays.
+    """Returns a module with the right imports, and notes the changes.
 
     Args:
         module: rewritten, with its old imports.
-        work: of the file before.
+        work: notes of the rewriting.
     """
     wrapper = metadata.MetadataWrapper(module)
     remover = _Remover(wrapper.module, Resolver(wrapper), work)
@@ -96,20 +96,20 @@ def _is_old(name: str | None) -> bool:
 class _Remover(cst.CSTTransformer):
     """Removes the imports and aliases of contrib that nothing uses."""
 
-    def __init__(self, module: cst.Module, found: Resolver, work: Work):
+    def __init__(self, module: cst.Module, resolver: Resolver, work: Work):
         super().__init__()
-        self._found = found
+        self._resolver = resolver
         self._work = work
-        # The statements of the file before, in the same order.
-        self._before = iter(work.imports)
+        # The import statements before the rewriting, in the same order.
+        self._originals = iter(work.imports)
         self._dropped: set[cst.CSTNode] = set()
         self._bindings: dict[Any, list[metadata.BaseAssignment]] = {}
-        for scope in found.list_scopes():
+        for scope in resolver.list_scopes():
             for binding in scope.assignments:
                 key = (getattr(binding, "node", None), binding.name)
                 self._bindings.setdefault(key, []).append(binding)
         self._aliases: set[cst.CSTNode] = set()
-        self._gone: set[cst.CSTNode] = set()  # The names that aliases stand for.
+        self._aliased: set[cst.CSTNode] = set()  # The names in unused aliases.
         self._find_aliases(m.findall(module, _ALIAS))
         self._tensorflow = any(
             self._is_used(node, name)
@@ -118,38 +118,38 @@ class _Remover(cst.CSTTransformer):
         )
 
     def _find_aliases(self, assigned: Sequence[Any]) -> None:
-        """Finds the aliases that nothing uses, but for such aliases."""
+        """Finds the aliases that nothing uses except other unused aliases."""
         before = -1
         while before < len(self._aliases):
             before = len(self._aliases)
             for statement in assigned:
-                name = self._found.resolve(statement.value)
+                name = self._resolver.resolve(statement.value)
                 target = statement.targets[0].target
                 old = name in names.MODULES and _is_contrib(name)
                 if old and not self._is_used(target, target.value):
                     self._aliases.add(statement)
-                    self._gone.update(m.findall(statement.value, m.Name()))
+                    self._aliased.update(m.findall(statement.value, m.Name()))
 
     def _is_used(self, node: cst.CSTNode, name: str) -> bool:
         if (node, name) not in self._bindings:
             return True
         return any(
-            get_first(use) not in self._gone
+            get_first(use) not in self._aliased
             for binding in self._bindings[node, name]
             for use in self._list_uses(binding)
         )
 
     def _list_uses(self, binding: metadata.BaseAssignment) -> list[cst.CSTNode]:
-        # libcst counts no use that stands before, as in a loop.
-        reads = self._found.list_reads(binding.scope, binding.name)
+        # libcst misses uses that come before the binding, as in a loop.
+        reads = self._resolver.list_reads(binding.scope, binding.name)
         return [*reads, *(access.node for access in binding.references)]
 
     def _note(self, names_before: Sequence, kept: Sequence, is_left: bool) -> None:
-        before = next(self._before)
+        original = next(self._originals)
         if list(names_before) != list(kept):
-            self._work.note_change(before, "without what nothing uses")
+            self._work.note_change(original, "without unused names")
         if is_left:
-            self._work.leave(before, "remove it when nothing uses it")
+            self._work.leave(original, "remove it once nothing uses it")
 
     def leave_Import(self, original_node: cst.Import, updated_node: cst.Import):
         kept, is_left = [], False
@@ -172,7 +172,7 @@ class _Remover(cst.CSTTransformer):
         self, original_node: cst.ImportFrom, updated_node: cst.ImportFrom
     ):
         if isinstance(original_node.names, cst.ImportStar):
-            next(self._before)
+            next(self._originals)
             return updated_node
         kept, is_left = [], False
         for alias in original_node.names:
@@ -196,7 +196,7 @@ class _Remover(cst.CSTTransformer):
         if kept:
             kept[-1] = kept[-1].with_changes(comma=original.names[-1].comma)
             return updated.with_changes(names=kept)
-        line = self._found.get_parent(original)
+        line = self._resolver.get_parent(original)
         if isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1:
             self._dropped.add(line)
             return updated
@@ -217,7 +217,7 @@ def _add(module: cst.Module, local: dict[str, str]) -> cst.Module:
     collector = _Names()
     module.visit(collector)
     used = collector.used
-    held = {
+    imported = {
         resolve_import(part, bound)
         for line in module.body
         if isinstance(line, cst.SimpleStatementLine)
@@ -226,10 +226,10 @@ def _add(module: cst.Module, local: dict[str, str]) -> cst.Module:
         for bound in local.values()
     }
     lines = []
-    if local["tfreg"] in used and "tfreg" not in held:
+    if local["tfreg"] in used and "tfreg" not in imported:
         alias = "" if local["tfreg"] == "tfreg" else f" as {local['tfreg']}"
         lines.append(f"import tfreg{alias}")
-    if local["tf1"] in used and "tfreg.tf1" not in held:
+    if local["tf1"] in used and "tfreg.tf1" not in imported:
         alias = "" if local["tf1"] == "tf1" else f" as {local['tf1']}"
         lines.append(f"from tfreg import tf1{alias}")
     if not lines:
@@ -242,7 +242,7 @@ def _add(module: cst.Module, local: dict[str, str]) -> cst.Module:
 
 
 class _Names(cst.CSTVisitor):
-    """Collects the names that are used outside of imports."""
+    """Collects the names used outside imports."""
 
     def __init__(self) -> None:
         self.used: set[str] = set()
@@ -258,7 +258,7 @@ class _Names(cst.CSTVisitor):
 
 
 def _find_place(module: cst.Module) -> int:
-    """Returns where imports may stand: after the first ones, or the docstring."""
+    """Returns the index for new imports: after the first ones, or the docstring."""
     place = 0
     for index, statement in enumerate(module.body):
         if not isinstance(statement, cst.SimpleStatementLine):

@@ -1,10 +1,10 @@
-"""What TF1's names are called on tfreg, and what has to be written by hand.
+"""Maps TF1's names to tfreg's, and to advice for those to port by hand.
 
     names.TABLE[names.normalize("tf.contrib.slim.flatten")].target  # tf1.layers.flatten
     names.find_advice("tf.placeholder")
 
-A name here is normal: `tf.` stands for tensorflow and tensorflow.compat.v1, `contrib.`
-for tf.contrib.layers, tf.contrib.framework, tf.contrib.slim and tf_slim.
+Names are in normal form: `tf.` for tensorflow and tensorflow.compat.v1, `contrib.` for
+tf.contrib.layers, tf.contrib.framework, tf.contrib.slim and tf_slim.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What a TF1 name becomes.
+    """The replacement of a TF1 name.
 
     Attributes:
         target: the new name, dotted; its first part is tf1 or tfreg.
-        arguments: TF1's argument names in order; empty where they all stay.
-        dropped: arguments that have no meaning any more.
-        refused: arguments that tfreg can't take.
-        renamed: arguments whose name changed.
-        by_keyword: whether the order changed, so that each is given by keyword.
+        arguments: TF1's argument names in order; empty if they are the same.
+        dropped: arguments without meaning in TensorFlow 2.
+        refused: arguments that tfreg doesn't have.
+        renamed: pairs of an old and a new name.
+        by_keyword: whether the order changed, so that keywords are needed.
     """
 
     target: str
@@ -32,7 +32,7 @@ class Entry:
     by_keyword: bool = False
 
 
-# Name, target, TF1's arguments in order; -: dropped, !: by hand, a>b: renamed, *: each
+# Name, target, TF1's arguments in order; -: dropped, !: by hand, a>b: renamed, *: all
 # by keyword.
 _CHANGED = """
 tf.variable_scope tf1.variable_scope name_or_scope default_name values initializer \
@@ -107,7 +107,7 @@ tf.layers.batch_normalization tf1.core_layers.batch_normalization inputs axis \
     !adjustment
 """
 
-# Where names keep their arguments: (from, to): names.
+# Names that keep their arguments: (from, to): names.
 _SAME = {
     ("tf", "tf1"): """add_to_collection add_to_collections GraphKeys
         get_variable_scope AUTO_REUSE no_regularizer""",
@@ -129,7 +129,7 @@ _SAME = {
     ("tf.layers", "tf1.core_layers"): "max_pooling2d average_pooling2d dropout",
 }
 
-# What a port can't do: a regular expression on the whole name, and what to write.
+# What has to be ported by hand: a regular expression for the full name, and advice.
 _BY_HAND = [
     (
         r"tf\.(sparse_)?placeholder(_with_default)?",
@@ -141,7 +141,7 @@ _BY_HAND = [
     ),
     (
         r"tf\.(Interactive)?Session\(\)\.run",
-        "call what computes it with the batch as arguments",
+        "call the function that computes it, with the batch as arguments",
     ),
     (
         r"tf\.(get_default_session|ConfigProto|Graph\w*Options|GPUOptions"
@@ -152,7 +152,7 @@ _BY_HAND = [
     (
         r"tf\.(disable|enable)_(v2_\w+|eager_execution|control_flow_v2"
         r"|resource_variables|tensor_equality)",
-        "leave it out: tfreg runs in TensorFlow 2 as it is",
+        "leave it out: tfreg runs in TensorFlow 2",
     ),
     (
         r"tf\.((get_)?local_variables?|all_variables|report_uninitialized_variables"
@@ -173,7 +173,7 @@ _BY_HAND = [
     (
         r"tf\.((\w+_)?variables|tables)_initializer|tf\.initialize_\w+"
         r"|tf\.initializers\.((\w+_)?variables|tables_initializer)",
-        "leave it out: variables are set when they are made",
+        "leave it out: variables are initialized when they are created",
     ),
     (r"tf\.get_default_graph(\(\))?(\..*)?", "leave it out: there is no graph"),
     (r"tf\.reset_default_graph", "write `with tf1.VariableStore().as_default():`"),
@@ -224,7 +224,7 @@ _BY_HAND = [
     ),
     (
         r"tf\.\w+_partitioner|tf\.create_partitioned_variables",
-        "leave it out: variables are whole",
+        "leave it out: variables aren't partitioned",
     ),
     (r"tf\.moving_average_variables", "keep them in a list of your own"),
     (
@@ -233,20 +233,20 @@ _BY_HAND = [
     ),
     (r"contrib\.learning\.train", "write the loop over the batches around the step"),
     (r"contrib\.(learning|training|evaluation)\..*", "write the loop by hand"),
-    (r"contrib\.nets\..*", "port the network's own file, too"),
+    (r"contrib\.nets\..*", "port the network's file, too"),
     (r"tf\.contrib\.rnn\..*", "write the cell with tf1.get_variable"),
     (
         r"contrib\.losses\.mean_pairwise_squared_error",
-        "tf1.losses.mean_pairwise_squared_error divides by another count: look whether "
-        "its number is the one you want",
+        "tf1.losses.mean_pairwise_squared_error divides by another count: check which "
+        "of the numbers you need",
     ),
-    (r"(tf\.)?contrib\..*", "tfreg has no such thing: write it in TensorFlow 2"),
+    (r"(tf\.)?contrib\..*", "tfreg has no counterpart: write it in TensorFlow 2"),
 ]
 BY_HAND = [(re.compile(pattern), advice) for pattern, advice in _BY_HAND]
 
 
 def read_entry(text: str) -> Entry:
-    """Returns the entry of a line: a target, and TF1's arguments as above."""
+    """Returns the entry for a target and TF1's arguments, written as above."""
     target, *words = text.split()
     plain = [word.lstrip("-!") for word in words if word != "*" and ">" not in word]
     pairs = (word.partition(">") for word in words)
@@ -295,10 +295,10 @@ CREATE_TRAIN_OP = {
 }
 
 
-# From what is imported to the normal form, one after the other.
+# Substitutions from an imported name to the normal form, applied in order.
 _NORMAL = [
     (r"^tf_slim\b", "tensorflow.contrib.slim"),
-    # What code near to TensorFlow's own imports for tf's functions.
+    # TensorFlow's private modules, which some code imports instead of tf.
     (r"^tensorflow\.python\.ops\.(variable_scope|template)\b", "tf"),
     (r"^tensorflow\.python\.ops\.losses\.(losses|losses_impl|util)\b", "tf.losses"),
     (
@@ -320,10 +320,10 @@ _NORMALIZERS = [(re.compile(pattern), text) for pattern, text in _NORMAL]
 
 
 def normalize(name: str) -> str:
-    """Returns the normal form of a dotted name, or the name itself.
+    """Returns the normal form of a dotted name.
 
     Args:
-        name: as it is imported, e.g. tensorflow.contrib.slim.conv2d.
+        name: as imported, e.g. tensorflow.contrib.slim.conv2d.
     """
     for pattern, text in _NORMALIZERS:
         name = pattern.sub(text, name)
@@ -337,7 +337,7 @@ MODULES = {"tf", "tf.contrib", "tf.losses", "tf.layers", "tf.nn", "tf.train"} | 
 }
 
 
-# An estimator's modes, as the text that they are.
+# The values of an estimator's modes.
 MODES = {
     "tf.estimator.ModeKeys.TRAIN": "train",
     "tf.estimator.ModeKeys.EVAL": "eval",
@@ -346,9 +346,9 @@ MODES = {
 
 
 def find_advice(name: str) -> str | None:
-    """Returns what to write by hand for a normal name that has no counterpart."""
+    """Returns the advice for a normal name to port by hand, or None."""
     for pattern, advice in BY_HAND:
-        # What a call returned is another thing, unless the pattern means it.
+        # The result of a call is something else, unless the pattern has parentheses.
         if pattern.fullmatch(name) and ("(" not in name or r"\(" in pattern.pattern):
             return advice
     return None

@@ -1,11 +1,11 @@
-"""What TensorFlow 2 has renamed or changed: tf.compat.v1 has it as it was.
+"""The names that TensorFlow 2 has removed or changed, but tf.compat.v1 keeps.
 
     "tf.log" in renamed.NAMES  # becomes tf.compat.v1.log
 
-A name is normal: `tf.` stands for tensorflow.
+Names are in normal form: `tf.` stands for tensorflow.
 """
 
-# Work there in eager code, and TensorFlow 2 has no such name.
+# They work in eager code under tf.compat.v1, and TensorFlow 2 doesn't have the name.
 _NAMES = """
     AttrValue COMPILER_VERSION CXX11_ABI_FLAG CXX_VERSION Dimension Event
     FixedLenFeature FixedLenSequenceFeature GIT_VERSION GRAPH_DEF_VERSION
@@ -90,7 +90,7 @@ _NAMES = """
 """
 NAMES = frozenset(f"tf.{name}" for name in _NAMES.split())
 
-# Arguments that only TF1's function of that name has.
+# Arguments that only TF1's version of a function has.
 ARGUMENTS = {
     "keep_dims": r"tf\.(reduce_\w+|count_nonzero|math\.reduce_\w+|norm|nn\.\w+)",
     "reduction_indices": r"tf\.(reduce_\w+|count_nonzero|math\.reduce_\w+)",

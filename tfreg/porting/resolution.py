@@ -1,11 +1,11 @@
-r"""What a name in a source file stands for, by its imports and scopes.
+r"""Resolves the names in a source file by its imports and scopes.
 
     source = "import tf_slim as slim\nslim.conv2d(x, 8, 3)\n"
     wrapper = metadata.MetadataWrapper(cst.parse_module(source))
     call = wrapper.module.body[1].body[0].value
     resolution.Resolver(wrapper).resolve(call.func)  # contrib.conv2d
 
-A name that is a parameter, or is bound to different things, stands for nothing.
+A parameter, or a name with different bindings, resolves to None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,47 +25,51 @@ PROVIDERS = (
 
 
 class Resolver:
-    """Finds what the expressions of one file stand for."""
+    """Resolves the expressions of one file.
+
+    Args:
+        wrapper: of the parsed file.
+    """
 
     def __init__(self, wrapper: metadata.MetadataWrapper):
-        found: Mapping[Any, Mapping[Any, Any]] = wrapper.resolve_many(PROVIDERS)
-        self._scopes = found[metadata.ScopeProvider]
-        self._positions = found[metadata.PositionProvider]
-        self._parents = found[metadata.ParentNodeProvider]
-        contexts = found[metadata.ExpressionContextProvider]
+        provided: Mapping[Any, Mapping[Any, Any]] = wrapper.resolve_many(PROVIDERS)
+        self._scopes = provided[metadata.ScopeProvider]
+        self._positions = provided[metadata.PositionProvider]
+        self._parents = provided[metadata.ParentNodeProvider]
+        contexts = provided[metadata.ExpressionContextProvider]
         load = metadata.ExpressionContext.LOAD
         self._reads: dict[tuple[metadata.Scope, str], list[cst.Name]] = {}
         for node, scope in self._scopes.items():
             if isinstance(node, cst.Name) and contexts.get(node) is load:
                 self._reads.setdefault((scope, node.value), []).append(node)
         self._open: set[tuple[int, str]] = set()
-        self._known: dict[cst.CSTNode, str | None] = {}
+        self._cache: dict[cst.CSTNode, str | None] = {}
 
     def get_line(self, node: cst.CSTNode) -> int:
         """Returns the line on which a node begins."""
         return self._positions[node].start.line
 
     def get_parent(self, node: cst.CSTNode) -> cst.CSTNode | None:
-        """Returns the node around a node; None around the module."""
+        """Returns the parent of a node, None for the module."""
         return self._parents.get(node)
 
     def find_parent(self, node: cst.CSTNode, *kinds: type) -> cst.CSTNode | None:
-        """Returns the innermost node around a node that is of one of the kinds."""
+        """Returns the nearest ancestor of one of the kinds, or None."""
         parent = self.get_parent(node)
         while parent is not None and not isinstance(parent, kinds):
             parent = self.get_parent(parent)
         return parent
 
     def resolve(self, node: cst.CSTNode) -> str | None:
-        """Returns the normal name of what an expression stands for, or None."""
+        """Returns the normal form of the name that an expression refers to, or None."""
         name = self.find_name(node)
         return name and names.normalize(name)
 
     def find_name(self, node: cst.CSTNode) -> str | None:
-        """Returns the name as it is imported, e.g. tensorflow.contrib.slim.conv2d."""
-        if node not in self._known:
-            self._known[node] = self._find_name(node)
-        return self._known[node]
+        """Returns the imported name, e.g. tensorflow.contrib.slim.conv2d, or None."""
+        if node not in self._cache:
+            self._cache[node] = self._find_name(node)
+        return self._cache[node]
 
     def _find_name(self, node: cst.CSTNode) -> str | None:
         if isinstance(node, cst.Name):
@@ -85,19 +89,19 @@ class Resolver:
         key = (id(scope), node.value)
         self._open.add(key)
         try:
-            found = {self._resolve_binding(b) for b in self.find_bindings(node)}
+            bound = {self._resolve_binding(b) for b in self.find_bindings(node)}
         finally:
             self._open.remove(key)
-        same = len({name and names.normalize(name) for name in found}) == 1
-        return min(found, key=str) if same else None
+        same = len({name and names.normalize(name) for name in bound}) == 1
+        return min(bound, key=str) if same else None
 
     def find_bindings(self, node: cst.Name) -> Sequence[metadata.BaseAssignment]:
-        """Returns what a name is bound by."""
+        """Returns the bindings of a name."""
         scope = self._scopes.get(node)
         return list(scope[node.value]) if scope is not None else []
 
     def find_definitions(self, node: cst.Name) -> list[cst.CSTNode]:
-        """Returns the nodes by which a name is bound, e.g. a FunctionDef."""
+        """Returns the nodes that bind a name, e.g. a FunctionDef."""
         bindings = self.find_bindings(node)
         return [b.node for b in bindings if hasattr(b, "node")]
 
@@ -108,7 +112,7 @@ class Resolver:
         return None if value is None else self.find_name(value)
 
     def get_value(self, binding: metadata.BaseAssignment) -> cst.CSTNode | None:
-        """Returns the expression that a name is bound to, where it is one."""
+        """Returns the expression that a name is bound to, None if there is none."""
         target = getattr(binding, "node", None)
         if not isinstance(target, cst.Name):
             return None
@@ -123,7 +127,7 @@ class Resolver:
         return statement.value if plain and isinstance(statement, cst.Assign) else None
 
     def find_value(self, node: cst.CSTNode) -> cst.CSTNode:
-        """Returns what a name is bound to where it is bound once, or the node."""
+        """Returns the value of a name that is bound once, otherwise the node itself."""
         if isinstance(node, cst.Name):
             bindings = self.find_bindings(node)
             if len(bindings) == 1:
@@ -135,7 +139,7 @@ class Resolver:
         return node
 
     def list_reads(self, scope: metadata.Scope, name: str) -> list[cst.Name]:
-        """Returns where a name is used in a scope, apart from those within it."""
+        """Returns the uses of a name in a scope, without those in inner scopes."""
         return self._reads.get((scope, name), [])
 
     def list_scopes(self) -> set[metadata.Scope]:
@@ -144,7 +148,7 @@ class Resolver:
 
 
 def resolve_import(node: cst.CSTNode | None, bound: str) -> str | None:
-    """Returns what an import binds to a name, in full.
+    """Returns the full name that an import binds to a name, or None.
 
     Args:
         node: an Import or ImportFrom.
@@ -169,7 +173,7 @@ def resolve_import(node: cst.CSTNode | None, bound: str) -> str | None:
 
 
 def get_first(node: cst.CSTNode) -> cst.CSTNode:
-    """Returns the first name of a dotted one."""
+    """Returns the first name of a dotted name."""
     while isinstance(node, cst.Attribute):
         node = node.value
     return node

@@ -3,7 +3,7 @@ r"""Rewrites one file's TF1 code for tfreg.
     source = b"import tensorflow as tf\nx = tf.contrib.layers.flatten(x)\n"
     result = rewriting.rewrite(source)  # result.source, result.changes, result.left
 
-What isn't understood stays as it is and is told: a port never guesses.
+A port never guesses: code that it doesn't understand is kept and reported.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from tfreg.porting.resolution import Resolver, get_dotted
 from tfreg.porting.work import Note, Work
 
 _FLOW = ("tf.while_loop", "tf.cond", "tf.case", "tf.map_fn", "tf.scan", "tf.foldl")
-_UPDATES = "leave it out: batch_norm moves its averages when it is called"
+_UPDATES = "leave it out: batch_norm updates its averages when it is called"
 _VARIABLE = (
-    "write tf1.get_variable(name, initializer=value): made in a forward function, a "
-    "tf.Variable would be a new one at each call"
+    "write tf1.get_variable(name, initializer=value): in a forward function "
+    "tf.Variable would create a new variable at each call"
 )
-_RUN = "call what computes it with the batch as arguments"
+_RUN = "call the function that computes it, with the batch as arguments"
 _SESSION = m.Attribute(
     value=m.Name("sess")
     | m.Name("session")
@@ -37,7 +37,7 @@ _ITERATOR = m.Attribute(
     attr=m.Name("make_one_shot_iterator") | m.Name("make_initializable_iterator")
 )
 _KERAS = ("tf.keras.regularizers.l1", "tf.keras.regularizers.l2")
-# As tf_upgrade_v2 writes it, with parentheses.
+# In the form that tf_upgrade_v2 writes, with parentheses.
 _HALF = m.BinaryOperation(
     left=m.Float("0.5"),
     operator=m.Multiply(),
@@ -50,15 +50,15 @@ class Result:
     """A rewritten file.
 
     Attributes:
-        source: the new bytes; the old ones where nothing changed.
-        changes: what was rewritten.
-        told: what has to be known of the changes.
-        left: what is to be written by hand.
+        source: the new bytes, or the old ones if nothing changed.
+        changes: the changes.
+        remarks: changes that the caller of the code has to know of.
+        left: the code to port by hand.
     """
 
     source: bytes
     changes: tuple[Note, ...] = ()
-    told: tuple[Note, ...] = ()
+    remarks: tuple[Note, ...] = ()
     left: tuple[Note, ...] = ()
 
 
@@ -69,16 +69,16 @@ def rewrite(source: bytes) -> Result:
         source: Python 3, in the encoding that it declares.
 
     Raises:
-        libcst.ParserSyntaxError: it can't be parsed.
+        libcst.ParserSyntaxError: the source can't be parsed.
     """
     result = _rewrite_once(source)
-    # A place that was left may be understood once what was around it is rewritten.
+    # Once the code around it is rewritten, code that was left may be understood.
     while (more := _rewrite_once(result.source)).source != result.source:
         still = {note.name for note in more.left}
         result = Result(
             more.source,
             (*result.changes, *more.changes),
-            (*result.told, *more.told),
+            (*result.remarks, *more.remarks),
             tuple(note for note in result.left if note.name in still),
         )
     return result
@@ -88,22 +88,22 @@ def _rewrite_once(source: bytes) -> Result:
     if not re.search(rb"tensorflow|tf_slim", source):
         return Result(source)
     wrapper = metadata.MetadataWrapper(cst.parse_module(source))
-    found = Resolver(wrapper)
-    work = Work(found, imports.choose_names(found))
+    resolver = Resolver(wrapper)
+    work = Work(resolver, imports.choose_names(resolver))
     module = wrapper.module.visit(Rewriter(work))
     if work.list_notes()[0] or re.search(rb"contrib|tf_slim", source):
         module = imports.finish(module, work)
-    changes, told, left = work.list_notes()
-    return Result(module.bytes if changes else source, changes, told, left)
+    changes, remarks, left = work.list_notes()
+    return Result(module.bytes if changes else source, changes, remarks, left)
 
 
 class Rewriter(cst.CSTTransformer):
-    """Rewrites expressions; imports are seen to afterwards."""
+    """Rewrites the expressions of a file, but not its imports."""
 
     def __init__(self, work: Work):
         super().__init__()
         self._work = work
-        self._found = work.found
+        self._resolver = work.resolver
 
     def visit_Import(self, node: cst.Import) -> bool:
         self._work.imports.append(node)
@@ -119,7 +119,7 @@ class Rewriter(cst.CSTTransformer):
         return False
 
     def visit_Call(self, node: cst.Call) -> bool:
-        if totals.get_key(self._found, node) == "update_ops":
+        if totals.get_key(self._resolver, node) == "update_ops":
             self._work.leave(node, _UPDATES)
             return False
         return True
@@ -133,8 +133,8 @@ class Rewriter(cst.CSTTransformer):
         return self._replace(original_node, updated_node)
 
     def _replace(self, original, updated):
-        name = self._found.resolve(original)
-        parent: Any = self._found.get_parent(original)
+        name = self._resolver.resolve(original)
+        parent: Any = self._resolver.get_parent(original)
         if (
             name is None
             or self._is_own(original)
@@ -146,9 +146,9 @@ class Rewriter(cst.CSTTransformer):
         ):
             self._work.rewritten.add(original)
             return updated
-        # The longer name tells more, and a call what it needs.
+        # A longer name is rewritten as one; a call is handled in leave_Call.
         outer = isinstance(parent, cst.Attribute) and parent.value is original
-        longer = (self._found.resolve(parent) if outer else None) or ""
+        longer = (self._resolver.resolve(parent) if outer else None) or ""
         if longer in names.TABLE or (
             longer.startswith("tf.GraphKeys.") and names.find_advice(longer)
         ):
@@ -158,8 +158,8 @@ class Rewriter(cst.CSTTransformer):
         if name in renamed.NAMES and not self._is_v1(original):
             return self._work.put_under_v1(original, updated)
         if name in names.MODES:
-            # In the other quotes than those of a text around it.
-            inside: Any = self._found.find_parent(original, cst.FormattedString)
+            # Not the quotes of the f-string that it is in.
+            inside: Any = self._resolver.find_parent(original, cst.FormattedString)
             quote = "'" if inside and '"' in inside.start else '"'
             text = f"{quote}{names.MODES[name]}{quote}"
             self._work.rewritten.add(original)
@@ -167,34 +167,36 @@ class Rewriter(cst.CSTTransformer):
             return cst.SimpleString(text)
         called = getattr(parent, "func", None) is original
         if not outer and not (called and name in names.CREATE_TRAIN_OP):
-            self._tell(original, parent, name)
+            self._report(original, parent, name)
         return updated
 
     def _is_own(self, node: cst.CSTNode) -> bool:
-        """Returns whether a name was bound in this file to what it stands for."""
+        """Returns whether a name was bound by an assignment in this file."""
         return isinstance(node, cst.Name) and not all(
             isinstance(binding, metadata.ImportAssignment)
-            for binding in self._found.find_bindings(node)
+            for binding in self._resolver.find_bindings(node)
         )
 
     def _is_v1(self, node: cst.CSTNode) -> bool:
-        return (self._found.find_name(node) or "").startswith("tensorflow.compat.v1.")
+        return (self._resolver.find_name(node) or "").startswith(
+            "tensorflow.compat.v1."
+        )
 
-    def _tell(self, original, parent, name: str) -> None:
+    def _report(self, original, parent, name: str) -> None:
         if name in names.MODULES:
             alias = m.matches(parent, m.Assign(targets=[m.AssignTarget(m.Name())]))
             if name.startswith(("contrib", "tf.contrib")) and not alias:
-                self._work.leave(original, "write its functions one by one")
+                self._work.leave(original, "name its functions one by one")
         elif (advice := names.find_advice(name)) is not None:
             self._work.leave(original, advice)
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call):
-        name = self._found.resolve(original_node.func)
+        name = self._resolver.resolve(original_node.func)
         step = steps.port_step(self._work, original_node, updated_node, name)
         if step is not None:
             return step
         if name is not None:
-            self._look(original_node, name)
+            self._check_call(original_node, name)
         elif m.matches(original_node.func, _SESSION):
             self._work.suspect(original_node.func, _RUN)
         elif m.matches(original_node.func, _ITERATOR):
@@ -205,14 +207,14 @@ class Rewriter(cst.CSTTransformer):
             entry = names.TABLE[name]
             return self._adapt(original_node, updated_node, [entry], 0)
         if name in _KERAS:
-            return self._take_back(original_node, updated_node, name)
+            return self._restore_contrib(original_node, updated_node, name)
         if name is not None and self._is_v1_call(original_node, name):
             function = self._work.put_under_v1(original_node.func, updated_node.func)
             return updated_node.with_changes(func=function)
         return self._port_sum(original_node, updated_node)
 
     def _adapt(self, original, updated, entries: Sequence[names.Entry], first: int):
-        """Adapts the arguments from the first on to all of the entries."""
+        """Adapts the arguments from position `first` on to each of the entries."""
         args = list(updated.args[first:])
         try:
             for entry in entries:
@@ -234,11 +236,11 @@ class Rewriter(cst.CSTTransformer):
         return updated.with_changes(args=args)
 
     def _adapt_later(self, original, updated, name: str):
-        """Adapts the arguments that partial and arg_scope hand on."""
+        """Adapts the arguments that partial and arg_scope pass to functions."""
         first = original.args[0].value if original.args else None
         listed = [e.value for e in getattr(first, "elements", ())]
         functions = [first] if name == "functools.partial" else listed
-        resolved = [node and self._found.resolve(node) for node in functions]
+        resolved = [node and self._resolver.resolve(node) for node in functions]
         entries = [names.TABLE[n] for n in resolved if n in names.TABLE]
         return self._adapt(original, updated, entries, 1)
 
@@ -250,8 +252,8 @@ class Rewriter(cst.CSTTransformer):
         old = any(re.fullmatch(pattern, name) for pattern in patterns)
         return old or (name == "tf.name_scope" and len(call.args) > 1)
 
-    def _take_back(self, original, updated, name: str):
-        """Takes back what tf_upgrade_v2 made of contrib's regularizers."""
+    def _restore_contrib(self, original, updated, name: str):
+        """Undoes tf_upgrade_v2's conversion of contrib's regularizers to Keras's."""
         if len(original.args) != 1 or original.args[0].star:
             return updated
         arg = updated.args[0]
@@ -272,15 +274,15 @@ class Rewriter(cst.CSTTransformer):
         return updated.with_changes(func=function, args=[only])
 
     def _port_sum(self, original, updated):
-        before: Any = totals.find_listed(self._found, original, original)
-        loss = totals.find_listed(self._found, original, updated)
-        if loss is not None and not totals.is_total(self._found, before):
+        before: Any = totals.find_listed(self._resolver, original, original)
+        loss = totals.find_listed(self._resolver, original, updated)
+        if loss is not None and not totals.is_total(self._resolver, before):
             self._work.totals[original] = before
             return self._write_total(original, updated, loss)
-        if not totals.is_sum(self._found, original):
+        if not totals.is_sum(self._resolver, original):
             return updated
-        listed = self._found.find_value(original.args[0].value)
-        if totals.get_key(self._found, listed) != "losses":
+        listed = self._resolver.find_value(original.args[0].value)
+        if totals.get_key(self._resolver, listed) != "losses":
             return updated
         direct = listed is original.args[0].value
         after = updated.args[0].value if direct else self._work.values.get(listed)
@@ -298,14 +300,16 @@ class Rewriter(cst.CSTTransformer):
 
     def leave_BinaryOperation(self, original_node, updated_node):
         addition = m.BinaryOperation(operator=m.Add())
-        parent = self._found.get_parent(original_node)
+        parent = self._resolver.get_parent(original_node)
         if not m.matches(original_node, addition) or (
             parent is not None and m.matches(parent, addition)
         ):
             return updated_node
-        before: Any = totals.find_data_loss(self._found, original_node, original_node)
-        loss = totals.find_data_loss(self._found, original_node, updated_node)
-        if loss is None or totals.is_total(self._found, before):
+        before: Any = totals.find_data_loss(
+            self._resolver, original_node, original_node
+        )
+        loss = totals.find_data_loss(self._resolver, original_node, updated_node)
+        if loss is None or totals.is_total(self._resolver, before):
             return updated_node
         self._work.totals[original_node] = before
         return self._write_total(original_node, updated_node, loss)
@@ -313,8 +317,8 @@ class Rewriter(cst.CSTTransformer):
     def leave_AugAssign(self, original_node, updated_node):
         if (
             not m.matches(original_node, m.AugAssign(m.Name(), m.AddAssign()))
-            or not totals.is_penalty(self._found, original_node.value)
-            or totals.is_total(self._found, original_node.target)
+            or not totals.is_penalty(self._resolver, original_node.value)
+            or totals.is_total(self._resolver, original_node.target)
         ):  # fmt: skip
             return updated_node
         total = self._write_total(
@@ -327,17 +331,21 @@ class Rewriter(cst.CSTTransformer):
         function = self._work.rename(original, cst.Name("_"), "tfreg.losses.total_loss")
         return cst.Call(function, [cst.Arg(loss)], lpar=updated.lpar, rpar=updated.rpar)
 
-    def _look(self, call: cst.Call, name: str) -> None:
-        """Tells what is written as ever but means something else on tfreg."""
+    def _check_call(self, call: cst.Call, name: str) -> None:
+        """Reports a call that looks valid but has another meaning on tfreg."""
         if name == "tf.control_dependencies" and call.args:
-            if totals.get_key(self._found, call.args[0].value) == "update_ops":
+            if totals.get_key(self._resolver, call.args[0].value) == "update_ops":
                 self._work.leave(call, _UPDATES)
-        elif name == "tf.Variable" and self._found.find_parent(call, cst.FunctionDef):
+        elif name == "tf.Variable" and self._resolver.find_parent(
+            call, cst.FunctionDef
+        ):
             self._work.suspect(call, _VARIABLE)
         elif name == "tf.nn.dropout" and len(call.args) > 1 and not self._is_v1(call):
             if call.args[1].keyword is None:
                 self._work.suspect(call, "write rate=1 - keep_prob, or rate=")
-        elif name in _FLOW and (inner := collecting.find_collecting(self._found, call)):
+        elif name in _FLOW and (
+            inner := collecting.find_collecting(self._resolver, call)
+        ):
             advice = f"write a Python loop or branch: {inner} inside would be lost"
             self._work.leave(call, advice)
 

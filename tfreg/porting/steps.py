@@ -1,4 +1,4 @@
-r"""Training operations become training steps.
+r"""Rewrites training operations as training steps.
 
     source = b'''import tensorflow.contrib.slim as slim
     def make_train_op(images, labels, optimizer):
@@ -7,8 +7,8 @@ r"""Training operations become training steps.
     '''
     result = porting.rewriting.rewrite(source)
 
-returns tf1.create_train_op(tf1.Model(loss_fn), optimizer): a function of the batch, the
-arguments of the function around it that have no default.
+returns tf1.create_train_op(tf1.Model(loss_fn), optimizer): a function of the batch. The
+batch is the arguments without default of the enclosing function.
 """
 
 import re
@@ -26,7 +26,7 @@ _BY_HAND = (
     "write a function of the batch that returns the loss, and "
     "train_step = tf1.create_train_op(tf1.Model(function), optimizer)"
 )
-# What earlier statements have collected isn't a function of the batch.
+# Reads of collections depend on earlier statements, not only on the batch.
 _READING = re.compile(
     r".*\.(get_(?!variable)\w+|trainable_variables|global_variables)(\(\))?"
 )
@@ -38,16 +38,16 @@ _MINIMIZED = names.read_entry(
 
 
 def port_step(work: Work, original: cst.Call, updated: cst.Call, name: str | None):
-    """Returns a training step in the place of a training operation.
+    """Returns the training step that replaces a training operation.
 
     Args:
-        work: the file's.
+        work: notes of the file.
         original: a call.
         updated: the same call with its parts rewritten.
-        name: the normal name of what is called.
+        name: the normal name of the function that is called.
 
     Returns:
-        None where it isn't a training operation.
+        None if the call isn't a training operation.
     """
     minimize = name is not None and _MINIMIZE.fullmatch(name) is not None
     if name is None and m.matches(original.func, m.Attribute(attr=m.Name("minimize"))):
@@ -70,11 +70,11 @@ def _write(work: Work, original, updated, entry: names.Entry, minimize: bool):
     if given is None or given is not original.args[0]:
         raise arguments.Unportable(_BY_HAND)
     pairs = zip(original.args, updated.args, strict=True)
-    later = [_put_off(work, before, after) for before, after in pairs]
+    later = [_defer(work, before, after) for before, after in pairs]
     args = arguments.adapt([arg for arg in later if arg is not None], entry)
     args = arguments.end_arguments(args, updated.args)
     function = Batch(work, original).make_function(given.value, updated.args[0].value)
-    # A VariableStore of its own, whose variables are made at the first step.
+    # A VariableStore of its own, whose variables the first step creates.
     model = cst.Call(
         work.rename(original, cst.Name("_"), "tf1.Model"), [cst.Arg(function)]
     )
@@ -83,27 +83,27 @@ def _write(work: Work, original, updated, entry: names.Entry, minimize: bool):
     if minimize:
         args = _add_defaults([args[0], cst.Arg(updated.func.value), *args[1:]])
     target = work.rename(original, cst.Name("_"), entry.target)
-    work.tell(original, "is a step now: call it with each batch")
+    work.remark(original, "is a step now: call it with each batch")
     return updated.with_changes(func=target, args=args)
 
 
-def _put_off(work: Work, before: cst.Arg, after: cst.Arg) -> cst.Arg | None:
-    """Returns an argument that is looked at when the step runs; None: it says nothing.
+def _defer(work: Work, before: cst.Arg, after: cst.Arg) -> cst.Arg | None:
+    """Returns an argument that is evaluated when the step runs, None to drop it.
 
     Raises:
-        Unportable: variables that aren't there before the model's first call.
+        Unportable: variables that don't exist before the model's first call.
     """
     word = "" if before.keyword is None else before.keyword.value
-    key = totals.get_key(work.found, before.value)
+    key = totals.get_key(work.resolver, before.value)
     if word == "update_ops" and key == "update_ops":
         work.forget(before.value)  # batch_norm does it.
         return None
     listed = word in ("variables_to_train", "var_list", "variables")
-    if not listed or arguments.is_nothing(before.value):
+    if not listed or arguments.is_unset(before.value):
         return after
     if not isinstance(before.value, cst.Call):
         raise arguments.Unportable(f"{_BY_HAND}, with {word}=lambda: the variables")
-    if work.found.resolve(before.value) == "tf.trainable_variables()" and (
+    if work.resolver.resolve(before.value) == "tf.trainable_variables()" and (
         not before.value.args
     ):
         return None
@@ -111,7 +111,7 @@ def _put_off(work: Work, before: cst.Arg, after: cst.Arg) -> cst.Arg | None:
 
 
 def _add_defaults(args: list[cst.Arg]) -> list[cst.Arg]:
-    """Returns the arguments with which create_train_op does no more than minimize."""
+    """Adds the arguments that make create_train_op do the same as minimize."""
     given = {arg.keyword.value for arg in args if arg.keyword is not None}
     text = "check_numerics=False"
     if "global_step" not in given and len(args) - len(given) < 3:
@@ -121,15 +121,24 @@ def _add_defaults(args: list[cst.Arg]) -> list[cst.Arg]:
 
 
 class Batch:
-    """The function of the batch that a loss is computed by."""
+    """Writes a loss as a function of the batch.
+
+    Args:
+        work: notes of the file.
+        call: the training operation.
+
+    Raises:
+        Unportable: the training operation isn't in a function, or is in an f-string.
+    """
 
     def __init__(self, work: Work, call: cst.Call):
         self._work = work
-        around = work.found.find_parent(call, cst.FunctionDef, cst.Lambda, cst.ClassDef)
-        text = work.found.find_parent(call, cst.FormattedStringExpression)
-        if not isinstance(around, cst.FunctionDef) or text is not None:
+        kinds = cst.FunctionDef, cst.Lambda, cst.ClassDef
+        function = work.resolver.find_parent(call, *kinds)
+        text = work.resolver.find_parent(call, cst.FormattedStringExpression)
+        if not isinstance(function, cst.FunctionDef) or text is not None:
             raise arguments.Unportable(_BY_HAND)
-        self._function = around
+        self._function = function
         self._batch: set[str] = set()
         self._inlined: set[cst.CSTNode] = set()
 
@@ -143,7 +152,7 @@ class Batch:
             updated: the same with its parts rewritten.
 
         Raises:
-            Unportable: it depends on more than the batch and the module's names.
+            Unportable: the loss depends on more than the batch and the module's names.
         """
         body = self._inline(loss, updated)
         if not self._batch or isinstance(body, cst.Name):
@@ -160,7 +169,7 @@ class Batch:
 
     def _inline(self, node: cst.BaseExpression, updated: Any) -> cst.BaseExpression:
         """Returns an expression in terms of the batch and the module's names."""
-        name = self._work.found.resolve(node) or ""
+        name = self._work.resolver.resolve(node) or ""
         if node in self._work.totals:
             loss = self._inline(self._work.totals[node], updated.args[0].value)
             return updated.with_changes(args=[cst.Arg(loss)])
@@ -172,7 +181,7 @@ class Batch:
             is_imported = node in self._work.rewritten
             return updated if is_imported else self._inline_name(node)
         if isinstance(node, cst.Attribute):
-            if name and "(" not in name:  # Of a module.
+            if name and "(" not in name:  # A module's attribute.
                 return updated
             return updated.with_changes(value=self._inline(node.value, updated.value))
         if isinstance(node, cst.Call) and isinstance(updated, cst.Call):
@@ -191,14 +200,14 @@ class Batch:
         raise arguments.Unportable(_BY_HAND)
 
     def _check(self, function: cst.BaseExpression, updated: Any) -> None:
-        """Raises where what is called isn't there when the step runs."""
+        """Raises if a called function isn't available when the step runs."""
         batch, self._batch = self._batch, set()
         self._inline(function, updated)
-        self._batch = batch  # A model that is an argument isn't of the batch.
+        self._batch = batch  # A model that is an argument isn't part of the batch.
 
     def _inline_name(self, node: cst.Name) -> cst.BaseExpression:
-        bindings = list(self._work.found.find_bindings(node))
-        if not bindings:  # Of an import *.
+        bindings = list(self._work.resolver.find_bindings(node))
+        if not bindings:  # From an import *.
             return node
         if len(bindings) > 1:
             raise arguments.Unportable(_BY_HAND)
@@ -215,22 +224,22 @@ class Batch:
             if own and target.default is None and node.value not in ("self", "cls"):
                 self._batch.add(node.value)
             return node
-        value: Any = self._work.found.get_value(binding)
+        value: Any = self._work.resolver.get_value(binding)
         if value is None or not self._is_plain(binding, value):
             raise arguments.Unportable(_BY_HAND)
-        line = self._work.found.find_parent(value, cst.SimpleStatementLine)
+        line = self._work.resolver.find_parent(value, cst.SimpleStatementLine)
         self._inlined.add(cst.ensure_type(line, cst.SimpleStatementLine))
         return self._inline(value, self._work.values.get(value, value))
 
     def _is_plain(self, binding: metadata.BaseAssignment, value: cst.CSTNode) -> bool:
-        """Returns whether a name is bound by a line of its own, and used once."""
-        found = self._work.found
-        line = found.find_parent(value, cst.SimpleStatementLine)
+        """Returns whether a name is bound on a line of its own, and used once."""
+        resolver = self._work.resolver
+        line = resolver.find_parent(value, cst.SimpleStatementLine)
         return (
             isinstance(line, cst.SimpleStatementLine)
             and len(line.body) == 1
             and len(list(binding.references)) == 1
-            and len(found.list_reads(binding.scope, binding.name)) == 1
+            and len(resolver.list_reads(binding.scope, binding.name)) == 1
             and m.matches(line.body[0], m.Assign(targets=[m.AssignTarget()]))
-            and found.find_parent(value, cst.FunctionDef) is self._function
+            and resolver.find_parent(value, cst.FunctionDef) is self._function
         )

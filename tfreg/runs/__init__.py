@@ -1,7 +1,7 @@
-"""Runs: from a Config to a finished directory, for whoever trains by command line.
+"""Runs: from a Config to a finished directory, the basis of the commands.
 
 Every name is imported when it is first used (PEP 562), so that `runs.config` and
-`runs.directories` come without TensorFlow.
+`runs.directories` don't import TensorFlow.
 """
 
 import importlib
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tfreg.runs.runner import WorkerError, evaluate, show, train
 
 _MODULES = ("builder", "config", "console", "directories", "results", "runner")
-# Name -> the module that has it.
+# Name -> the module that defines it.
 _PLACES = {
     "Run": "builder",
     "WorkerError": "runner",

@@ -1,10 +1,10 @@
-"""Config -> data, model, penalties, optimizer, loop and trainer; writes nothing.
+"""Builds data, model, penalties, optimizer, loop and trainer from a Config.
 
     run = tfreg.runs.build(tfreg.runs.config.Config(reg="l2", scale=1e-4))
     run.loop.train(0).total
 
-The trap: a run that is found impossible after its directory was made, and is left
-behind. Here everything is checked before the first file is written.
+The trap: a run that fails after it has created its directory. Everything is checked
+before the first file is written, and nothing in this module writes.
 """
 
 import dataclasses
@@ -23,7 +23,14 @@ from tfreg.training import loop, step, strategies, trainer
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a Config stands for, ready to train."""
+    """The parts of a run, ready to train.
+
+    Attributes:
+        settings: the Config that they were built from.
+        dataset: with the examples that the run trains on.
+        model: with its penalties.
+        loop: trains the model.
+    """
 
     settings: config.Config
     dataset: data.Dataset
@@ -36,12 +43,13 @@ def build(
     strategy: tf.distribute.Strategy | None = None,
     dataset: data.Dataset | None = None,
 ) -> Run:
-    """Returns data, model, penalties, optimizer and loop, and writes nothing.
+    """Returns data, model, penalties, optimizer and loop; writes nothing.
 
     Args:
         settings: of the run.
-        strategy: what `settings` say, where it exists already.
-        dataset: likewise, with all its examples.
+        strategy: the strategy of `settings`, if it exists already.
+        dataset: the data set of `settings` with all its examples, if it is loaded
+            already.
 
     Raises:
         ValueError: the model doesn't fit the data, or a rule matches nothing.
@@ -65,7 +73,7 @@ def build(
             settings.accumulate,
             settings.precision,
         )
-    built = loop.Loop(
+    train_loop = loop.Loop(
         train_step,
         dataset.train,
         batch_size,
@@ -73,14 +81,14 @@ def build(
         _get_steps_per_call(settings),
         strategy=strategy,
     )
-    return Run(settings, dataset, model, built)
+    return Run(settings, dataset, model, train_loop)
 
 
 def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Dataset:
-    """Returns the data with the `train_examples` that the run draws by its seed.
+    """Returns the data with `train_examples` training examples, drawn by the seed.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: the training set has fewer examples.
     """
     count, train = settings.train_examples, dataset.train
     if count is None:
@@ -90,14 +98,14 @@ def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Datase
             f"train_examples must be at most the {len(train)} of {dataset.name}, "
             f"got {count}: choose fewer"
         )
-    # By the order of an epoch that no run comes to.
+    # The order of an epoch that no run reaches.
     rows = np.sort(data.permute(len(train), settings.seed, 2**64 - 1)[:count])
     part = data.Split(train.x[rows], train.y[rows], train.pixels)
     return dataclasses.replace(dataset, train=part)
 
 
 def _get_steps_per_call(settings: config.Config) -> int:
-    """Returns few enough that a signal is heard in two seconds, by a guess."""
+    """Returns a number small enough to react to a signal in about two seconds."""
     most = 500 if settings.model == "mlp" else 50
     if settings.checkpoint_every.endswith("s"):
         return most
@@ -110,9 +118,10 @@ def _square(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
-    """Returns the model, without penalties; its variables come with the first call.
+    """Returns the model without penalties; its first call creates the variables.
 
-    Raises: ValueError: it doesn't fit the data.
+    Raises:
+        ValueError: the model doesn't fit the data.
     """
     y, shape = dataset.train.y, dataset.train.x.shape[1:]
     num_outputs = dataset.num_classes or int(np.prod(y.shape[1:]))
@@ -124,7 +133,7 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
         return models.MLP(widths, activation, settings.dropout, seed=settings.seed)
     if len(shape) not in (2, 3) or min(shape[:2]) < 12:
         raise ValueError(
-            "model cnn must have pictures of 12 x 12 pixels or more, got inputs of "
+            "model cnn must have images of 12 x 12 pixels or more, got inputs of "
             f"shape {shape}: use the mlp"
         )
     return models.CNN(num_outputs, activation, settings.dropout, seed=settings.seed)
@@ -137,12 +146,12 @@ def _make_optimizer(settings: config.Config, num_steps: int) -> optimizers.Optim
             f"warmup_steps must be fewer than the run's {num_steps} steps, got "
             f"{warmup}: choose fewer"
         )
-    # With nothing to pass, the last piece alone: a constant after the warm-up.
+    # Without boundaries the rate is constant after the warm-up.
     schedule = schedules.piecewise([], [rate], warmup)
     if settings.schedule == "cosine":
         schedule = schedules.cosine(rate, num_steps, warmup)
     elif settings.schedule == "piecewise":
-        # A tenth after a half and again after three quarters: He et al. 2016.
+        # Divided by 10 after a half and after three quarters: He et al. 2016.
         half = num_steps // 2
         places = [half, max(half + 1, num_steps * 3 // 4)]
         values = [rate, rate / 10, rate / 100]
@@ -161,7 +170,10 @@ def make_trainer(
 
     Args:
         run: of `build`.
-        directory, started, histograms, log: as for `trainer.Trainer`.
+        directory: as for `trainer.Trainer`.
+        started: as for `trainer.Trainer`.
+        histograms: as for `trainer.Trainer`.
+        log: as for `trainer.Trainer`.
     """
     settings = run.settings
     return trainer.Trainer(
@@ -182,7 +194,7 @@ def make_trainer(
 def get_metadata(
     settings: config.Config, strategy: tf.distribute.Strategy
 ) -> dict[str, Any]:
-    """Returns what a checkpoint's manifest says of how its numbers came about."""
+    """Returns the metadata of a checkpoint: the config's hash and the environment."""
     return {
         "config": settings.get_hash(),
         "tensorflow": tf.__version__,
@@ -192,7 +204,7 @@ def get_metadata(
 
 
 def get_hparams(settings: config.Config) -> dict[str, str | int | float]:
-    """Returns what TensorBoard's HParams page compares, with the same keys always."""
+    """Returns the hyperparameters for TensorBoard, with the same keys in every run."""
     hparams: dict[str, str | int | float] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)

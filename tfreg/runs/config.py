@@ -1,9 +1,9 @@
-"""Everything that decides a run, as one frozen value.
+"""Everything that determines a run, as one frozen value.
 
     settings = config.Config(reg="l2", scale=1e-4, epochs=3)
-    settings.to_json()  # config.from_json reads it back, equal
+    settings.to_json()  # config.from_json returns an equal Config
 
-The trap: options that are read here and there, so that a run can't be repeated.
+The trap: options that are read all over the code, so that a run can't be repeated.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from typing import Any
 
 from tfreg import rules
 
-# What the library has by these names, which to ask would import TensorFlow.
+# Repeated from the modules that define them, which would import TensorFlow.
 DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
 MODELS = ("mlp", "cnn")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
@@ -31,7 +31,7 @@ DEFAULT_SCALE = 1e-4
 _MAX_LENGTH = 150
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{_MAX_LENGTH - 1}}}")
 _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
-_PATH = re.compile(r"[^\0\ud800-\udfff]*")  # What UTF-8 has, and the system takes.
+_PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
 _WORD = re.compile(r"[A-Za-z0-9_]*")
 
 
@@ -41,10 +41,10 @@ def _field(default: Any, group: str, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is trained, on what, how, and where it is written.
+    """The penalties, data, model, training and output of a run.
 
     Raises:
-        ValueError: a field has a value that isn't allowed; the message names it.
+        ValueError: a field has an invalid value; the message names it.
     """
 
     reg: str = _field(
@@ -65,43 +65,43 @@ class Config:
         None, "data", "folder of the IDX files, or the .npz file"
     )
     train_examples: int | None = _field(
-        None, "data", "train on so many, drawn by the seed [all]"
+        None, "data", "number of training examples, drawn by the seed [all]"
     )
     model: str = _field("mlp", "model", ", ".join(MODELS))
     hidden: tuple[int, ...] = _field(
         (128,), "model", "widths of the mlp's hidden layers"
     )
     activation: str = _field("relu", "model", ", ".join(ACTIVATIONS))
-    dropout: float = _field(0.0, "model", "share of hidden outputs that is dropped")
+    dropout: float = _field(0.0, "model", "fraction of hidden outputs to drop")
     optimizer: str = _field("adam", "training", ", ".join(OPTIMIZERS))
-    learning_rate: float = _field(1e-3, "training", "of the schedule's peak")
+    learning_rate: float = _field(1e-3, "training", "peak learning rate")
     schedule: str = _field("constant", "training", ", ".join(SCHEDULES))
     warmup_steps: int = _field(0, "training", "steps of linear warm-up")
     clip_norm: float | None = _field(
         None, "training", "largest global norm of the gradient [no clipping]"
     )
-    batch_size: int = _field(32, "training", "examples a step, of all replicas")
-    accumulate: int = _field(1, "training", "microbatches that a batch is cut into")
+    batch_size: int = _field(32, "training", "examples per step, of all replicas")
+    accumulate: int = _field(1, "training", "number of microbatches in a batch")
     precision: str = _field("float32", "training", ", ".join(PRECISIONS))
     epochs: int = _field(10, "training", "passes over the training set")
-    seed: int = _field(0, "training", "of weights, order and dropout, 0 to 2**31 - 1")
+    seed: int = _field(0, "training", "seed of weights, order, dropout: 0 to 2**31 - 1")
     strategy: str = _field("auto", "devices", ", ".join(STRATEGIES))
     logical_devices: int = _field(
-        0, "devices", "split the CPU into so many, to try replicas [as it is]"
+        0, "devices", "number of logical CPU devices, to try replicas [no split]"
     )
     patience: int | None = _field(
         None,
         "training",
-        "epochs without a better validation loss to stop after, with the best weights "
-        "[never]",
+        "stop after this many epochs without a better validation loss, and restore the "
+        "best weights [never]",
     )
     checkpoint_every: str = _field(
         "30s", "output", "steps, or seconds with an s, between checkpoints"
     )
-    keep_checkpoints: int = _field(2, "output", "how many checkpoints stay, 2 or more")
-    logdir: str = _field("runs", "output", "where the run's directory is made")
+    keep_checkpoints: int = _field(2, "output", "checkpoints to keep, 2 or more")
+    logdir: str = _field("runs", "output", "parent of the run's directory")
     run_name: str | None = _field(
-        None, "output", "the run's directory in --logdir [says what is run]"
+        None, "output", "name of the run's directory [made from the settings]"
     )
 
     def __post_init__(self) -> None:
@@ -186,20 +186,20 @@ class Config:
                 )
 
     def get_rules(self) -> tuple[rules.Rule, ...]:
-        """Returns the penalties as rules, none for `reg="none"`.
+        """Returns the penalties as rules, no rules for `reg="none"`.
 
         Raises:
-            ValueError: reg, scale or reg_on aren't allowed, or contradict each other.
+            ValueError: reg, scale or reg_on is invalid, or they contradict each other.
         """
         if "@" in self.reg or "(" in self.reg:
             if self.scale is not None:
                 raise ValueError(
-                    f"scale must stand in the rules, got {self.scale!r} beside "
+                    f"scale must be in the rules, got {self.scale!r} beside "
                     f"{self.reg!r}: leave scale out"
                 )
             if self.reg_on != ("kernel",):
                 raise ValueError(
-                    f"reg_on must stand in the rules, got {self.reg_on!r} beside "
+                    f"reg_on must be in the rules, got {self.reg_on!r} beside "
                     f"{self.reg!r}: leave reg_on out, or write its default, kernel"
                 )
             return rules.parse(self.reg)
@@ -215,66 +215,72 @@ class Config:
                 f"l2(1e-4)@kernel, got {self.reg!r}: choose one of them"
             )
         name = "l2" if self.reg == "none" else self.reg
-        made = rules.make_rules(name, scale, self.reg_on)
-        return () if self.reg == "none" else made
+        penalties = rules.make_rules(name, scale, self.reg_on)
+        return () if self.reg == "none" else penalties
 
     def get_run_name(self) -> str:
-        """Returns the name of the run's directory: `run_name`, or what is run.
+        """Returns the name of the run's directory: `run_name`, or the main settings.
 
-        Two configs have the same name only if they run the same. Where the name alone
-        doesn't tell them apart, a hash of all that is run stands at its end.
+        Two configs have the same name only if they train the same. If the settings are
+        too long for a name, or have characters that a name can't have, a hash of them
+        is added.
         """
         if self.run_name is not None:
             return self.run_name
-        told = ("reg", "scale", "reg_on", "dataset", "data_dir", "model", "hidden")
+        named = ("reg", "scale", "reg_on", "dataset", "data_dir", "model", "hidden")
         hidden = "x".join(map(str, self.hidden)) if self.model == "mlp" else ""
-        found = self.get_rules()
-        parts = [self.dataset, self.model + hidden, "+".join(map(str, found)) or "none"]
+        penalties = self.get_rules()
+        reg = "+".join(map(str, penalties)) or "none"
+        parts = [self.dataset, self.model + hidden, reg]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             skipped = (
-                field.name in (*told, "seed") or field.metadata["group"] == "output"
+                field.name in (*named, "seed") or field.metadata["group"] == "output"
             )
             if value != field.default and not skipped:
                 parts.append(f"{field.name}={value}")
         parts.append(f"seed{self.seed}")
         name = re.sub(r"[^A-Za-z0-9._=+-]+", "_", "-".join(parts))
-        is_plain = all(_WORD.fullmatch(rule.pattern or "") for rule in found)
+        is_plain = all(_WORD.fullmatch(rule.pattern or "") for rule in penalties)
         if is_plain and self.data_dir is None and len(name) <= _MAX_LENGTH:
             return name
         digest = hashlib.sha256(repr((parts, self.data_dir)).encode()).hexdigest()[:8]
         return f"{name[: _MAX_LENGTH - 9]}-{digest}"
 
     def get_differences(self, other: "Config") -> list[str]:
-        """Returns what makes `other` another run; epochs and output don't."""
-        names = [f.name for f in dataclasses.fields(self) if _decides(f)]
+        """Returns the differences of two runs, in words; epochs and output don't count.
+
+        Args:
+            other: the Config to compare with.
+        """
+        names = [f.name for f in dataclasses.fields(self) if _is_decisive(f)]
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return [f"{name} {a!r}, not {b!r}" for name, (a, b) in pairs.items() if a != b]
 
     def get_hash(self) -> str:
-        """Returns the sha256 of all that decides a run's numbers, but for epochs."""
-        decisive = [f.name for f in dataclasses.fields(self) if _decides(f)]
+        """Returns the sha256 of all that determines a run's results, except epochs."""
+        decisive = [f.name for f in dataclasses.fields(self) if _is_decisive(f)]
         text = repr([(name, getattr(self, name)) for name in decisive])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Returns all fields as JSON, which `from_json` reads back."""
+        """Returns all fields as JSON, which `from_json` reads."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
-def _decides(field: dataclasses.Field) -> bool:
+def _is_decisive(field: dataclasses.Field) -> bool:
     return field.name != "epochs" and field.metadata["group"] != "output"
 
 
 def _convert(field: dataclasses.Field, value: Any) -> Any:
-    """Returns a list as a tuple, and an int for a float as one.
+    """Converts a list to a tuple, and an int to a float if the field is a float.
 
     Raises:
-        ValueError: the value, read from JSON say, isn't of its field's type.
+        ValueError: the value, for example from JSON, isn't of its field's type.
     """
     kinds = get_types(field)
     if float in kinds and type(value) is int:
-        # Beyond the largest float it is as good as infinity, which is refused.
+        # An int beyond the largest float becomes infinity, which is refused.
         value = float(value) if abs(value) < 1e300 else math.inf
     if typing.get_origin(kinds[0]) is tuple:
         member = typing.get_args(kinds[0])[0]
@@ -292,7 +298,7 @@ def _convert(field: dataclasses.Field, value: Any) -> Any:
 
 
 def get_types(field: dataclasses.Field) -> tuple[Any, ...]:
-    """Returns the types that a field of Config may have."""
+    """Returns the types of a field of Config."""
     if isinstance(field.type, types.UnionType):
         return typing.get_args(field.type)
     return (field.type,)
@@ -302,7 +308,7 @@ def from_json(text: str) -> Config:
     """Returns the Config that `Config.to_json` wrote.
 
     Raises:
-        ValueError: no JSON object, an unknown field, or a value that isn't allowed.
+        ValueError: not a JSON object, an unknown field, or an invalid value.
     """
     try:
         fields = json.loads(text)
@@ -321,6 +327,6 @@ def from_json(text: str) -> Config:
     if unknown:
         raise ValueError(
             f"a config must have only the fields {', '.join(known)}, got "
-            f"{', '.join(unknown)}: remove what is unknown"
+            f"{', '.join(unknown)}: remove the unknown ones"
         )
     return Config(**fields)

@@ -1,10 +1,10 @@
-"""What a run shows on the terminal: its variables, its progress, its result.
+"""Shows a run on the terminal: its variables, its progress, its results.
 
     console.show_variables(model, tfreg.get_default_store().get_terms())
     with console.Progress(num_epochs=10, steps_per_epoch=2) as progress:
         progress.update(0, trained.train(0), speed=1000.0)
 
-Where the output is no terminal, a plain line an epoch takes the bar's place.
+If the output isn't a terminal, one line per epoch replaces the bar.
 """
 
 import threading
@@ -27,11 +27,11 @@ from tfreg.training import metrics
 
 class _Console(rich.console.Console):
     def on_broken_pipe(self) -> None:
-        raise  # The BrokenPipeError; rich would end the process with 1.
+        raise  # The BrokenPipeError; rich would exit with status 1.
 
 
 def show_variables(model: tf.Module, penalties: Sequence[terms.Term]) -> None:
-    """Prints name, shape and count of every variable, and what penalizes it."""
+    """Prints name, shape, size and penalties of every variable."""
     table = rich.table.Table(box=rich.box.SIMPLE, pad_edge=False)
     for column in ("variable", "shape", "count", "penalized by"):
         justify: Any = "right" if column == "count" else "left"
@@ -61,17 +61,17 @@ def show_variables(model: tf.Module, penalties: Sequence[terms.Term]) -> None:
 
 
 def format_report(report: metrics.Report) -> str:
-    """Returns the losses, and the metrics there are, in a line."""
+    """Returns one line with the losses and metrics."""
     text = f"loss {report.loss:.4f} + {report.regularization:.4f}"
     return "  ".join([text, *(f"{k} {v:.4f}" for k, v in report.metrics.items())])
 
 
 class Progress:
-    """A bar over the losses and accuracies so far, or a line an epoch.
+    """A progress bar above the losses and metrics so far, or a line per epoch.
 
     Args:
         num_epochs: of the run.
-        steps_per_epoch: steps of each.
+        steps_per_epoch: of the loop.
     """
 
     def __init__(self, num_epochs: int, steps_per_epoch: int) -> None:
@@ -116,7 +116,7 @@ class Progress:
         Args:
             epoch: counted from 0.
             report: of the epoch so far.
-            speed: steps a second; None for an epoch that compiles.
+            speed: steps per second; None for an epoch that compiles.
         """
         self._lines["train"] = format_report(report)
         self._bar.update(
@@ -133,7 +133,7 @@ class Progress:
         validation: metrics.Report,
         speed: float | None,
     ) -> None:
-        """Shows the validation's figures; prints the line where there is no bar."""
+        """Shows the validation results, or prints the line if there is no bar."""
         self.update(epoch, train, speed)
         self._lines["validation"] = format_report(validation)
         if not self._console.is_terminal:
@@ -144,11 +144,11 @@ class Progress:
 
 
 class SweepProgress:
-    """A bar over all runs with the time that is left, or a line for each run.
+    """A progress bar of all runs with the remaining time, or a line per run.
 
     Args:
-        num_runs: of the sweep.
-        num_done: those that are finished already.
+        num_runs: number of runs in the sweep.
+        num_done: number of runs that are finished already.
     """
 
     def __init__(self, num_runs: int, num_done: int) -> None:
@@ -176,7 +176,7 @@ class SweepProgress:
         self._bar.stop()
 
     def watch(self, label: str, num_epochs: int, steps_per_epoch: int) -> "RunProgress":
-        """Returns what one run reports to."""
+        """Returns the progress for one run to report to."""
         return RunProgress(self, label, num_epochs * steps_per_epoch, steps_per_epoch)
 
     def advance(self, label: str, fraction: float) -> None:
@@ -192,7 +192,7 @@ class SweepProgress:
             )
 
     def end_run(self, line: str) -> None:
-        """Counts a run; prints the line where there is no bar."""
+        """Counts a run, and prints the line if there is no bar."""
         with self._lock:
             self._num_done += 1
             if not self._console.is_terminal:
@@ -208,7 +208,7 @@ class SweepProgress:
 
 
 class RunProgress:
-    """One run's part of a SweepProgress; see `Progress` for its methods."""
+    """The progress of one run of a sweep; see `Progress` for its methods."""
 
     def __init__(
         self, sweep: SweepProgress, label: str, num_steps: int, steps_per_epoch: int
@@ -232,11 +232,11 @@ class RunProgress:
         validation: metrics.Report,
         speed: float | None,
     ) -> None:
-        """Keeps the validation's figures."""
+        """Keeps the validation results for the last line."""
         del epoch, train, speed
         self._figures = format_report(validation)
 
     def end(self) -> None:
-        """Fills the run's part, also where the loss diverged."""
+        """Completes the run's part of the bar, also if the run diverged."""
         self._sweep.advance(self._label, 1 - self._done)
         self._sweep.end_run(f"{self._label}  {self._figures}")

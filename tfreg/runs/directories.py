@@ -1,12 +1,12 @@
-"""The directory of a run or sweep: who may write into it, and what it says.
+"""The directory of a run or sweep: locks it, and reads and writes its files.
 
     path = directories.get_path(settings)
     with directories.claim(path, overwrite=True) as claim:
         claim.prepare()
         directories.write_config(path, settings)
 
-The trap: two processes that write into one directory. Here the kernel holds a lock on
-it for as long as the process lives, and no longer.
+The trap: two processes that write into the same directory. A lock of the kernel
+prevents it, and ends with the process that holds it.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ from tfreg.runs import config
 from tfreg.training import files, manifests
 
 CONFIG, RESULT, SWEEP = "config.json", "result.json", "sweep.json"
-_CONFIG_CHARS = 2**20  # More is no Config.
+_CONFIG_CHARS = 2**20  # A longer file isn't a Config.
 _TABLES = ("sweep.csv", "choice.json", "test.json", "report.md", "report.png")
-_WRITTEN = (CONFIG, RESULT, SWEEP, *_TABLES)  # A kill may leave them half written.
+_WRITTEN = (CONFIG, RESULT, SWEEP, *_TABLES)  # A kill may leave temporary copies.
 _PARTS = (CONFIG, RESULT, manifests.FOLDER, "train", "validation")
 
 
 class DirectoryError(ValueError):
-    """A directory that can't be the run's; scripts end with exit status 4."""
+    """A directory can't be used for the run; scripts end with exit status 4."""
 
 
 class BusyError(RuntimeError):
-    """Another process writes into the directory; scripts end with exit status 75."""
+    """Another process uses the directory; scripts end with exit status 75."""
 
 
 def get_path(settings: config.Config) -> pathlib.Path:
-    """Returns where a run's directory is or will be."""
+    """Returns the path of a run's directory."""
     return pathlib.Path(settings.logdir, settings.get_run_name())
 
 
@@ -53,8 +53,8 @@ def _refuse(path: pathlib.Path, overwrite: bool, resume: bool) -> None:
         )
     if not (overwrite or resume):
         raise DirectoryError(
-            f"the run's directory must be new, got {str(path)!r}, which is there: "
-            "choose another --run_name, resume it by --resume, or replace it by "
+            f"the run's directory must be new, got {str(path)!r}, which exists: "
+            "choose another --run_name, resume it with --resume, or replace it with "
             "--overwrite"
         )
     if not (path / CONFIG).is_file():
@@ -66,8 +66,8 @@ def _refuse(path: pathlib.Path, overwrite: bool, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def _hold(path: pathlib.Path) -> Iterator[None]:
-    # On the directory itself: no file is left, and the kernel frees it at any end.
+def _lock(path: pathlib.Path) -> Iterator[None]:
+    # On the directory itself: no lock file remains, and the kernel releases the lock.
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -75,7 +75,7 @@ def _hold(path: pathlib.Path) -> Iterator[None]:
         except BlockingIOError:
             raise BusyError(
                 f"a run's directory must have one process, got {str(path)!r}, in which "
-                "another one trains: wait for its end, or choose another name"
+                "another one trains: wait until it ends, or choose another name"
             ) from None
         yield
     finally:
@@ -83,13 +83,13 @@ def _hold(path: pathlib.Path) -> Iterator[None]:
 
 
 class Claim:
-    """A directory that other processes are kept out of; nothing in it is changed yet.
+    """A lock on a directory, which changes nothing in it before `prepare`.
 
     Args:
         path: of the directory.
-        last: the file in it that is removed last: it says whose the directory is.
-        check: raises where what is there may not be touched.
-        keeps: whether what is there stays.
+        last: the file to remove last, since it identifies the directory.
+        check: raises if the directory's content may not be changed.
+        keeps: whether to keep the directory's content.
     """
 
     def __init__(
@@ -113,16 +113,17 @@ class Claim:
 
     def _acquire(self) -> None:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_hold(self._path))
+            stack.enter_context(_lock(self._path))
             self._check()
             self._lock = stack.pop_all()
 
     def prepare(self) -> None:
-        """Makes the directory, or removes what is there and isn't kept.
+        """Creates the directory, or removes the content that isn't kept.
 
         Raises:
-            DirectoryError, BusyError: another process has made it in the meantime.
-            OSError: it can't be made; the error has a filename.
+            DirectoryError: another process has created it in the meantime.
+            BusyError: another process uses it.
+            OSError: it can't be created; the error has a filename.
         """
         if self._lock is None:
             files.make_directory(self._path)
@@ -135,19 +136,19 @@ class Claim:
 def claim(
     path: pathlib.Path, overwrite: bool = False, resume: bool = False
 ) -> Iterator[Claim]:
-    """Keeps other processes out of a run's directory.
+    """Locks a run's directory.
 
     Args:
         path: of the run's directory.
-        overwrite: whether a run that is there may be replaced.
-        resume: whether a run that is there may be resumed.
+        overwrite: whether an existing run may be replaced.
+        resume: whether an existing run may be resumed.
 
     Yields:
-        The claim, whose `prepare` makes the directory or removes the run to replace.
+        The claim, whose `prepare` creates the directory or removes the run to replace.
 
     Raises:
-        DirectoryError: something is there that may not be touched.
-        BusyError: a run that is there is in training.
+        DirectoryError: the path has content that may not be changed.
+        BusyError: another process trains the run.
     """
     if path.parent.exists() and not path.parent.is_dir():
         raise DirectoryError(
@@ -172,8 +173,8 @@ def _is_leftover(path: pathlib.Path) -> bool:
 
 
 def _clear(path: pathlib.Path, last: str, resume: bool) -> None:
-    """Removes what a kill has left and, unless resumed, all that is there."""
-    # `last` says whose the rest is, should this be killed.
+    """Removes the leftovers of a kill and, unless resumed, everything."""
+    # `last` identifies the directory, if this process is killed now.
     for entry in sorted(path.iterdir(), key=lambda entry: entry.name == last):
         if _is_leftover(entry) or not resume:
             _remove(entry)
@@ -198,13 +199,13 @@ def _refuse_sweep(path: pathlib.Path, text: str, resume: bool, overwrite: bool) 
         return
     if not resume:
         raise DirectoryError(
-            f"the sweep's directory must be new, got {str(path)!r}, which is there: "
-            "resume it by --resume, replace it by --overwrite, or choose another "
+            f"the sweep's directory must be new, got {str(path)!r}, which exists: "
+            "resume it with --resume, replace it with --overwrite, or choose another "
             "--name"
         )
     if (path / SWEEP).read_bytes() != text.encode():
         raise DirectoryError(
-            f"--resume must have the settings of the same sweep, got others than those "
+            "--resume must have the settings of the same sweep, got others than those "
             f"in {str(path / SWEEP)!r}: repeat its command, or choose another --name"
         )
 
@@ -213,21 +214,22 @@ def _refuse_sweep(path: pathlib.Path, text: str, resume: bool, overwrite: bool) 
 def claim_sweep(
     path: pathlib.Path, text: str, resume: bool = False, overwrite: bool = False
 ) -> Iterator[Claim]:
-    """Keeps other processes out of a sweep's directory.
+    """Locks a sweep's directory.
 
     Args:
         path: of the sweep's directory.
-        text: all that decides the sweep's numbers.
-        resume: whether a sweep that is there may be resumed.
-        overwrite: whether a sweep that is there may be replaced.
+        text: the plan as JSON.
+        resume: whether an existing sweep may be resumed.
+        overwrite: whether an existing sweep may be replaced.
 
     Yields:
-        The claim, whose `prepare` makes the directory or removes the sweep to replace.
+        The claim, whose `prepare` creates the directory or removes the sweep to
+        replace.
 
     Raises:
-        DirectoryError: something is there that isn't a sweep, or another to be resumed,
-            or a sweep that is to be neither resumed nor replaced.
-        BusyError: another process sweeps there.
+        DirectoryError: the path isn't a sweep's; or it is, and the sweep is another
+            one to resume, or to be neither resumed nor replaced.
+        BusyError: another process uses the directory.
     """
     if path.is_symlink():
         raise DirectoryError(
@@ -245,17 +247,17 @@ def claim_sweep(
 
 
 def has_begun(path: pathlib.Path) -> bool:
-    """Tells whether there is a run to resume, or what is left of one."""
+    """Returns whether a directory has a run to resume, also a damaged one."""
     # Events come after the first checkpoint: without either, nothing is lost.
     saved = manifests.list_newest_first(path / manifests.FOLDER)
     return bool(saved) or (path / "train").exists() or (path / RESULT).exists()
 
 
 def write_config(path: pathlib.Path, settings: config.Config) -> None:
-    """Writes config.json, after removing the result of fewer epochs.
+    """Writes config.json, and removes the result of an earlier, shorter run.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
     (path / RESULT).unlink(missing_ok=True)
     files.sync(path)
@@ -266,7 +268,7 @@ def read_config(path: str | os.PathLike) -> config.Config:
     """Returns the Config in a run's config.json.
 
     Raises:
-        DirectoryError: it can't be read, or holds something else.
+        DirectoryError: it can't be read, or isn't a Config.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -275,15 +277,15 @@ def read_config(path: str | os.PathLike) -> config.Config:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DirectoryError(
             f"a run's config.json must be intact, got {str(path)!r} ({reason}): "
-            "name a run that is there"
+            "name an existing run"
         ) from None
 
 
 def read_run(path: str | os.PathLike) -> config.Config:
-    """Returns the Config of the run in a directory, wherever it was moved to.
+    """Returns the Config of the run in a directory, which may have been moved.
 
     Raises:
-        DirectoryError: as `read_config`, or the directory can't be a run's.
+        DirectoryError: as for `read_config`, or the directory's name isn't valid.
     """
     path = pathlib.Path(path)
     settings = read_config(path / CONFIG)
@@ -296,28 +298,27 @@ def read_run(path: str | os.PathLike) -> config.Config:
 
 
 def read_finished(path: pathlib.Path, settings: config.Config) -> dict[str, Any] | None:
-    """Returns the result of a run that has nothing left to train, or None.
+    """Returns the result of a run that is finished already, or None.
 
     Args:
-        path: of the directory of the run to resume; there may be none.
-        settings: what it is resumed with.
+        path: of the run's directory, which may not exist.
+        settings: the Config to resume the run with.
 
     Raises:
-        DirectoryError: the run that is there is another one, or its config.json can't
-            be read.
+        DirectoryError: the existing run has another Config, or one that can't be read.
     """
     if not (path / CONFIG).exists():
         return None
-    there = read_config(path / CONFIG)
-    differences = there.get_differences(settings)
+    saved = read_config(path / CONFIG)
+    differences = saved.get_differences(settings)
     if differences:
         raise DirectoryError(
             f"--resume must have the config of {str(path)!r}, got others than its "
             f"{'; '.join(differences)}: leave them out, or choose another --run_name"
         )
-    if settings.epochs > there.epochs:
+    if settings.epochs > saved.epochs:
         return None
-    # A damaged result is made again.
+    # A damaged result is computed again.
     with contextlib.suppress(OSError, ValueError, RecursionError):
         result = json.loads((path / RESULT).read_text(encoding="utf-8"))
         if isinstance(result, dict) and _has_losses(result.get("test")):

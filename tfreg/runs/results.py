@@ -1,4 +1,4 @@
-"""What result.json holds: the finished model's losses, its speed, what it ran on.
+"""The content of result.json: losses of the final model, speed and environment.
 
     run = tfreg.runs.build(settings)
     trainer = tfreg.runs.make_trainer(run)
@@ -29,21 +29,21 @@ SPLITS = ("train", "validation", "test")
 def make_result(
     trained: trainer.Trainer, dataset: data.Dataset, splits: Sequence[str] = SPLITS
 ) -> dict[str, Any]:
-    """Evaluates the model and returns what result.json holds.
+    """Evaluates the model, and returns the content of result.json.
 
     Args:
         trained: the trainer, after its run.
-        dataset: its data.
-        splits: which of SPLITS the model is evaluated on.
+        dataset: the data of the run.
+        splits: the names in SPLITS to evaluate the model on.
 
     Returns:
-        JSON values: steps, steps_per_second, those splits and the others.
+        JSON values: steps, steps_per_second, the splits, and the environment.
     """
     loop, history = trained.loop, trained.history
     variables = loop.step.model.trainable_variables
     result: dict[str, Any] = {
         "steps": trained.num_steps,
-        # Without compilation, where there was more than one epoch.
+        # Without the time to compile, unless there was only one epoch.
         "steps_per_second": round(statistics.median(history.speeds), 1),
     }
     for name in splits:
@@ -73,12 +73,12 @@ def make_result(
 
 
 def get_losses(report: metrics.Report) -> dict[str, Any]:
-    """Returns the data loss, and the metrics there are, of a report."""
+    """Returns the data loss and the metrics of a report."""
     return {"loss": report.loss, **report.metrics}
 
 
 def describe_device() -> str:
-    """Returns the accelerator's name, or the CPU and its threads."""
+    """Returns the name of the GPU, or the number of the CPU's threads."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
@@ -88,5 +88,5 @@ def describe_device() -> str:
 
 
 def to_json(value: Any) -> str:
-    """Returns indented JSON with a newline at its end."""
+    """Returns indented JSON that ends with a newline."""
     return json.dumps(value, indent=2) + "\n"

@@ -1,10 +1,10 @@
-"""Config -> a finished run directory.
+"""Trains and evaluates a run in its directory.
 
     result = runs.train(settings)  # writes runs/a/, returns its result.json
     runs.evaluate("runs/a")["accuracy"]
 
-The trap: two processes that train in one directory, or one that replaces a run before
-it knows that its own can start.
+The trap: two processes that train in the same directory, or one that removes a run
+before its own is known to start.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from tfreg.training import files, manifests, strategies, trainer
 
 
 class WorkerError(RuntimeError):
-    """Another worker is gone; scripts end with exit status 75."""
+    """Another worker has stopped; scripts end with exit status 75."""
 
 
 def show(settings: config.Config) -> None:
-    """Prints the table of variables and the losses of one step; writes nothing.
+    """Prints the table of variables and the losses of one batch; writes nothing.
 
     Raises:
-        ValueError: as `build`.
+        ValueError: as for `build`.
     """
     with store.Store().as_default() as terms:
         run = builder.build(settings)
@@ -52,30 +52,30 @@ def train(
     """Trains a model and writes its run directory.
 
     Args:
-        settings: what to train.
-        overwrite: whether a run that is there may be replaced.
-        resume: whether a run that is there is resumed, bit for bit.
-        is_interrupted: asked before each call of the compiled graph.
-        log: is given sentences for the user.
+        settings: of the run.
+        overwrite: whether to replace an existing run.
+        resume: whether to resume an existing run, bit for bit.
+        is_interrupted: called before each call of the compiled graph.
+        log: called with messages for the user.
 
     Returns:
-        What result.json holds.
+        The content of result.json.
 
     Raises:
-        ValueError: as `build`; nothing was written.
-        directories.DirectoryError: as `directories.claim`, or the run that is there is
-            another one; nothing was written.
-        directories.BusyError: another process trains there; nothing was written.
+        ValueError: as for `build`; nothing was written.
+        directories.DirectoryError: as for `directories.claim`, or the existing run has
+            another config; nothing was written.
+        directories.BusyError: another process uses the directory; nothing was written.
         manifests.CheckpointError: no checkpoint is intact; nothing was written.
-        loop.LossError: a loss that isn't finite; what was written stays.
-        trainer.Interrupted: `is_interrupted` said so; a checkpoint was written.
-        WorkerError: with several workers, one of them is gone; what was written stays.
-        OSError: a file can't be written; what was written stays.
+        loop.LossError: a loss isn't finite; earlier files are kept.
+        trainer.Interrupted: `is_interrupted` returned True; a checkpoint was written.
+        WorkerError: one of several workers has stopped; earlier files are kept.
+        OSError: a file can't be written; earlier files are kept.
     """
     path = directories.get_path(settings)
     strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     with contextlib.ExitStack() as stack:
-        claim = None  # The other workers compute the same and write nothing.
+        claim = None  # The other workers compute the same, and write nothing.
         if strategies.is_chief(strategy):
             claim = stack.enter_context(directories.claim(path, overwrite, resume))
         result = directories.read_finished(path, settings) if resume else None
@@ -96,7 +96,7 @@ def _train(
     is_interrupted: Callable[[], bool],
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Builds the run, and trains it in the claimed directory, or without one."""
+    """Builds the run and trains it, in the claimed directory if there is one."""
     started = time.perf_counter()
     run = builder.build(settings, strategy)
     console.show_variables(run.model, store.get_default_store().get_terms())
@@ -117,7 +117,7 @@ def _train(
 
 
 def _check_metadata(saved: dict[str, Any], resumed: trainer.Trainer) -> None:
-    """Logs what changes bits; another config's checkpoint is refused.
+    """Checks that a checkpoint is the run's, and logs a changed environment.
 
     Raises:
         manifests.CheckpointError: the checkpoint is of another config.
@@ -145,7 +145,7 @@ def _explain_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if strategy.cluster_resolver is None:
             raise
         lines = str(error.message).strip().splitlines()
-        # Under "Graph execution error:" and a stack of our own lines.
+        # Below "Graph execution error:" and a traceback of tfreg's lines.
         reasons = [line for line in lines if "ollective ops" in line]
         reason = (reasons or lines or [""])[0].strip()[:200]
         raise WorkerError(
@@ -159,22 +159,25 @@ def evaluate(
     data_dir: str | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
-    """Returns loss and accuracy on the test set, of the model that a run saved.
+    """Evaluates the saved model of a run on the test set.
 
     Args:
         directory: of the run.
-        data_dir: where the data are, if not where they were.
-        log: is given a sentence where that isn't the model at the run's end.
+        data_dir: path of the data, if they have moved.
+        log: called with a message if the run isn't finished.
+
+    Returns:
+        The loss and, with classes, the accuracy.
 
     Raises:
         directories.DirectoryError: the directory isn't a run's.
         manifests.CheckpointError: its checkpoint is missing or damaged.
-        ValueError: as `build`.
+        ValueError: as for `build`.
     """
     settings = directories.read_config(pathlib.Path(directory, directories.CONFIG))
     if data_dir is not None:
         settings = dataclasses.replace(settings, data_dir=data_dir)
-    # One device is enough, and no other worker has to be there.
+    # One device is enough, and no other worker is needed.
     settings = dataclasses.replace(settings, strategy="one", logical_devices=0)
     with store.Store().as_default():
         run = builder.build(settings)
@@ -182,7 +185,7 @@ def evaluate(
         trained.restore(pathlib.Path(directory))
         if not trained.has_ended(settings.epochs):
             log(
-                "not of the run's end, but of its checkpoint after "
+                "the run isn't finished: evaluating its checkpoint after "
                 f"{trained.num_steps} steps"
             )
         trained.restore_best()

@@ -1,1 +1,1 @@
-"""Sweeps: many runs, their statistics and a report, for whoever chooses a scale."""
+"""Sweeps: many runs, their statistics and a report, to choose a scale."""

@@ -1,12 +1,12 @@
-"""What a sweep compares: settings, each a Config, and their baselines.
+"""The plan of a sweep: settings, each a Config, and their baselines.
 
     scales = plans.parse_scales("1e-5:1e-2:4")
     compared = plans.make_paths(config.Config(), ["l2"], [("kernel",)], scales)
     compared = plans.make_note(config.Config(dataset="mnist"))
     plan = plans.Plan(compared, num_seeds=5)
 
-The trap: Keras's `l2(s)` and contrib's differ by a factor of two. A setting is told in
-both conventions.
+The trap: Keras's `l2(s)` and contrib's differ by a factor of two. A setting is
+described in both conventions.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from tfreg.runs import config
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One row of a sweep's tables; it is trained once for each seed.
+    """One row of a sweep's tables, trained once for each seed.
 
     Attributes:
-        name: tells it from the others.
-        config: of its runs, but for the seed.
-        baseline: name of the setting that it is compared with; None: of none.
-        path: name of the settings that differ from it in the scale alone.
-        scale: its place on the path.
-        reported: accuracies that somebody else has found.
+        name: unique in the plan.
+        config: of its runs, except the seed.
+        baseline: name of the setting that it is compared with, None if there is none.
+        path: name of the settings that differ only in the scale, None outside a path.
+        scale: the scale on the path.
+        reported: accuracies published elsewhere.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Setting:
 
     @property
     def slug(self) -> str:
-        """The name as a part of a directory's name."""
+        """The name as part of a directory name."""
         return re.sub(r"[^A-Za-z0-9._=+-]+", "_", self.name).strip("_")
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Settings and the number of seeds, 0 and up, that each is trained with.
+    """The settings of a sweep, each trained with the seeds from 0 to `num_seeds - 1`.
 
     Raises:
-        ValueError: no seed, no setting, two of one name, or a baseline that is missing.
+        ValueError: no seed, no setting, two of the same name, or a missing baseline.
     """
 
     settings: tuple[Setting, ...]
@@ -63,27 +63,27 @@ class Plan:
         missing = {s.baseline for s in self.settings} - {None, *names}
         if not names or len(slugs) < len(names) or missing:
             raise ValueError(
-                "settings must have different names and their baselines among them, "
-                f"got {names!r}: name them otherwise"
+                "settings must have different names and include their baselines, got "
+                f"{names!r}: rename or add settings"
             )
 
     def to_json(self) -> str:
-        """Returns all that decides the sweep's numbers, but where the data are."""
-        told = dataclasses.asdict(self)
-        for setting in told["settings"]:
+        """Returns everything that determines the sweep's results, without paths."""
+        plan = dataclasses.asdict(self)
+        for setting in plan["settings"]:
             for name in ("data_dir", "logdir", "run_name"):
                 del setting["config"][name]
-        return json.dumps(told, indent=2) + "\n"
+        return json.dumps(plan, indent=2) + "\n"
 
 
 def describe(settings: config.Config) -> str:
-    """Returns the penalties as `--reg` takes them, and an activation but ReLU."""
+    """Returns the penalties as `--reg` takes them, and the activation if not ReLU."""
     text = ";".join(map(str, settings.get_rules())) or "none"
     return _add_activation(settings, text)
 
 
 def describe_keras(settings: config.Config) -> str:
-    """Returns the penalties with Keras's scales, whose L2 has no half."""
+    """Returns the penalties with Keras's scales; its L2 has no half."""
     targets: dict[str, list[str]] = {}
     for rule in settings.get_rules():
         scales = ", ".join(f"{scale:.6g}" for scale in _multiply_l2(rule, 0.5).scales)
@@ -93,12 +93,12 @@ def describe_keras(settings: config.Config) -> str:
     return _add_activation(settings, " + ".join(parts) or "none")
 
 
-def _multiply_l2(rule: rules.Rule, by: float) -> rules.Rule:
-    """Returns the rule with the scale of its L2 part, if it has one, multiplied."""
+def _multiply_l2(rule: rules.Rule, multiplier: float) -> rules.Rule:
+    """Returns a rule with the scale of its L2 part, if any, multiplied."""
     if rule.regularizer == "l1":
         return rule
     *others, l2 = rule.scales
-    return dataclasses.replace(rule, scales=(*others, l2 * by))
+    return dataclasses.replace(rule, scales=(*others, l2 * multiplier))
 
 
 def _add_activation(settings: config.Config, text: str) -> str:
@@ -108,11 +108,11 @@ def _add_activation(settings: config.Config, text: str) -> str:
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
-    """Returns the scales of `LOW:HIGH:COUNT`, evenly in the logarithm, or of a list.
+    """Returns the scales of a list, or of a logarithmic grid `LOW:HIGH:COUNT`.
 
     Raises:
-        ValueError: no scale, one that isn't a finite float > 0, one twice, or a grid
-            that doesn't rise.
+        ValueError: no scale, a scale that isn't a finite float > 0, duplicates, or a
+            grid that doesn't increase.
     """
     parts = [part.strip() for part in text.split(":")]
     try:
@@ -128,18 +128,18 @@ def parse_scales(text: str) -> tuple[float, ...]:
             f"scales must be LOW:HIGH:COUNT with 0 < LOW < HIGH and COUNT >= 2, or a "
             f"list, got {text!r}: write for example 1e-6:1e-2:9 or 1e-4,1e-3"
         ) from None
-    good = all(0 < scale < math.inf for scale in scales)
-    if not scales or not good or len(set(scales)) < len(scales):
+    finite = all(0 < scale < math.inf for scale in scales)
+    if not scales or not finite or len(set(scales)) < len(scales):
         raise ValueError(
             f"scales must be one or more different finite floats > 0, got {text!r}: "
-            "leave 0 out, the baseline is always there"
+            "leave out 0, since the baseline is always included"
         )
     return tuple(sorted(scales))
 
 
 def _space(low: float, high: float, count: int) -> list[float]:
     ratio = math.log10(high / low) / (count - 1)
-    # Rounded, so that 1e-4 is 0.0001 in every table.
+    # Rounded, so that tables show 0.0001 for 1e-4.
     return [float(f"{low * 10 ** (i * ratio):.3g}") for i in range(count)]
 
 
@@ -149,16 +149,16 @@ def make_paths(
     targets: Sequence[tuple[str, ...]],
     scales: Sequence[float],
 ) -> tuple[Setting, ...]:
-    """Returns the baseline and a path of scales for each regularizer and targets.
+    """Returns the baseline, and a path of scales for each regularizer and targets.
 
     Args:
-        base: what all have in common.
+        base: the configuration that all settings share.
         regs: names such as l2.
-        targets: each what is penalized together, such as `("kernel", "bias")`.
-        scales: of every path, contrib's convention.
+        targets: the groups of targets to penalize, such as `("kernel", "bias")`.
+        scales: of every path, in contrib's convention.
 
     Raises:
-        ValueError: a value that isn't allowed, or no path.
+        ValueError: an unknown value, or no path.
     """
     plain = dataclasses.replace(base, reg="none", scale=None, reg_on=("kernel",))
     path_settings = [Setting("none", plain)]
@@ -181,8 +181,8 @@ def make_paths(
     return tuple(path_settings)
 
 
-# Activation, Keras's penalties on the hidden layer, and the note's test accuracies. Its
-# ninth row may stand alone or continue the eighth: 0.9783 is beside both.
+# Activation, Keras's penalties on the hidden layer, and the note's test accuracies. The
+# note's ninth row is ambiguous (alone, or added to the eighth): 0.9783 is in both.
 _NOTE: tuple[tuple[str, str, tuple[float, ...]], ...] = (
     ("relu", "", (0.9770,)),
     ("relu", "l1(1e-3)@kernel", (0.9421,)),
@@ -213,11 +213,15 @@ _SAME = (
 
 
 def make_note(base: config.Config) -> tuple[Setting, ...]:
-    """Returns the settings of the note, whose scales are Keras's, penalties halved.
+    """Returns the settings of the note, whose scales are in Keras's convention.
 
-    Two of its rows are one setting, and one row can be read in two ways: thirteen
-    rows, twelve settings. Each is compared with its activation's unregularized one.
-    The note's accuracies are beside them where data and training are the note's.
+    Two of its rows are the same setting, and one row can be read in two ways: thirteen
+    rows, twelve settings. The baseline is the unregularized setting of the same
+    activation. The note's accuracies are included if the data and the training are
+    the note's.
+
+    Args:
+        base: the configuration that all settings share.
     """
     plain = config.Config()
     is_same = base.dataset == "mnist" and all(
@@ -226,13 +230,13 @@ def make_note(base: config.Config) -> tuple[Setting, ...]:
     rows: list[Setting] = []
     baselines: dict[str, str] = {}
     for activation, text, reported in _NOTE:
-        ours = [
+        converted = [
             dataclasses.replace(_multiply_l2(rule, 2.0), pattern="dense_0")
             for rule in (rules.parse(text) if text else ())
         ]
         settings = dataclasses.replace(
             base,
-            reg=";".join(map(str, ours)) or "none",
+            reg=";".join(map(str, converted)) or "none",
             scale=None,
             reg_on=("kernel",),
             activation=activation,

@@ -1,8 +1,8 @@
-"""A sweep's picture: the paths of scales, or a table as points with intervals.
+"""A sweep's plot: the paths of scales, or the settings as points with intervals.
 
     png = plots.draw(plan, outcomes, rows, choices, tests, "accuracy")
 
-matplotlib is imported where it is needed: `pip install tfreg[sweep]`.
+matplotlib is imported only when it is needed: `pip install tfreg[sweep]`.
 """
 
 import io
@@ -14,7 +14,7 @@ import numpy as np
 
 from tfreg.sweeps import plans, runner, selection, statistics
 
-# Okabe and Ito's colours, which everybody can tell apart; the marks differ as well.
+# Okabe and Ito's colours, distinct also for the colour-blind; the marks differ too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 
 
@@ -26,12 +26,14 @@ def draw(
     tests: runner.Tests,
     score: str,
 ) -> bytes:
-    """Returns a PNG: of the paths if there are any, else of all settings.
+    """Returns a PNG of the paths if there are any, otherwise of all settings.
 
     Args:
-        plan, outcomes: of the sweep.
-        rows, choices: what `comparison` says of them.
-        tests: the test set's values of some settings.
+        plan: of the sweep.
+        outcomes: of all its runs.
+        rows: of `selection.summarize`.
+        choices: of `selection.choose`.
+        tests: results on the test set of some settings.
         score: accuracy or loss.
     """
     import matplotlib.figure
@@ -45,8 +47,8 @@ def draw(
         _draw_paths(figure, outcomes, rows, choices, score)
     else:
         _draw_settings(figure, rows, tests, score)
-    for drawn in figure.axes:
-        drawn.spines[["top", "right"]].set_visible(False)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -59,7 +61,7 @@ def _draw_paths(
     choices: Sequence[selection.Choice],
     score: str,
 ) -> None:
-    """Draws losses over norms, a column for each path."""
+    """Draws the losses above the norms, a column for each path."""
     axes = figure.subplots(
         2,
         len(choices),
@@ -70,7 +72,7 @@ def _draw_paths(
     )
     for i, choice in enumerate(choices):
         _draw_path(axes[:, i], outcomes, rows, choice)
-    # Where nothing is learned any more is far above.
+    # Scales so large that nothing is learned would stretch the axis.
     bests = {choice.best for choice in choices}
     least = max(row.loss.mean for row in rows if row.setting.name in bests)
     axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], 2.5 * least))
@@ -82,15 +84,15 @@ def _draw_paths(
 def _describe(plan: plans.Plan) -> str:
     settings = plan.settings[0].config
     examples = settings.train_examples
-    drawn = f", {examples:,} training examples" if examples else ""
+    size = f", {examples:,} training examples" if examples else ""
     return (
-        f"{settings.dataset}{drawn}, {settings.epochs} epochs; means and 95% intervals "
+        f"{settings.dataset}{size}, {settings.epochs} epochs; means and 95% intervals "
         f"of n = {plan.num_seeds} seeds"
     )
 
 
-def _errors(intervals: Sequence[statistics.Interval]) -> tuple[Any, Any]:
-    """Returns means and half widths, 0 where there is no interval."""
+def _get_errors(intervals: Sequence[statistics.Interval]) -> tuple[Any, Any]:
+    """Returns the means and the half widths, 0 if there is no interval."""
     means = np.array([interval.mean for interval in intervals])
     halves = np.array([interval.high - interval.mean for interval in intervals])
     return means, np.nan_to_num(halves)
@@ -102,44 +104,44 @@ def _draw_path(
     rows: Sequence[selection.Row],
     choice: selection.Choice,
 ) -> None:
-    found = [row for row in rows if row.setting.path == choice.path]
-    scales = [row.setting.scale or 0.0 for row in found]
+    on_path = [row for row in rows if row.setting.path == choice.path]
+    scales = [row.setting.scale or 0.0 for row in on_path]
     compute = statistics.compute_interval
     curves = {
-        "validation": (BLUE, "o-", [row.loss for row in found]),
+        "validation": (BLUE, "o-", [row.loss for row in on_path]),
         "train": (
             ORANGE,
             "s--",
             [
                 compute(selection.collect(outcomes, row.setting.name, "train_loss"))
-                for row in found
+                for row in on_path
             ],
         ),
     }
     top, bottom = axes
     for label, (colour, style, intervals) in curves.items():
-        means, halves = _errors(intervals)
+        means, halves = _get_errors(intervals)
         top.errorbar(
             scales, means, halves, fmt=style, ms=4, capsize=3, color=colour, label=label
         )
     baseline = next(row for row in rows if row.setting.baseline is None)
     top.axhline(baseline.loss.mean, color=GREY, ls=":", label="validation, no penalty")
-    norms, halves = _errors([row.norm for row in found])
+    norms, halves = _get_errors([row.norm for row in on_path])
     bottom.errorbar(scales, norms, halves, fmt="D-", ms=4, capsize=3, color=GREEN)
     bottom.axhline(baseline.norm.mean, color=GREY, ls=":")
-    _mark(axes, found, choice)
+    _mark(axes, on_path, choice)
     top.set_title(choice.path, fontsize=10)
     top.set_xscale("log")
     top.set_xlim(0.7 * min(scales), 1.4 * max(scales))
     bottom.set_xlabel("scale (contrib's convention)")
 
 
-def _mark(axes: Any, found: Sequence[selection.Row], choice: selection.Choice) -> None:
-    """Puts a star on the best scale, and a ring around the one as good."""
+def _mark(axes: Any, rows: Sequence[selection.Row], choice: selection.Choice) -> None:
+    """Draws a star at the best scale, and a ring at the one within a standard error."""
     top, bottom = axes
     chosen = {"best": (choice.best, "k*", 9), "within 1 SE": (choice.within, "ko", 13)}
     for label, (name, style, size) in chosen.items():
-        for row in found:
+        for row in rows:
             if row.setting.name == name:
                 mark = {
                     "ms": size,
@@ -153,7 +155,7 @@ def _mark(axes: Any, found: Sequence[selection.Row], choice: selection.Choice) -
 def _draw_settings(
     figure: Any, rows: Sequence[selection.Row], tests: runner.Tests, score: str
 ) -> None:
-    """Draws test scores beside what was reported, and differences to baselines."""
+    """Draws the test scores with the reported ones, and the differences."""
     figure.supylabel("setting, Keras's scales", fontsize=9)
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(rows))
@@ -163,7 +165,7 @@ def _draw_settings(
         else statistics.Interval(math.nan, math.nan, math.nan)
         for row in rows
     ]
-    means, halves = _errors(tested)
+    means, halves = _get_errors(tested)
     style = {"fmt": "o", "ms": 5, "capsize": 3, "color": BLUE}
     left.errorbar(means, places, xerr=halves, label="ours", **style)
     reported = [(x, i) for i, row in enumerate(rows) for x in row.setting.reported]
@@ -178,8 +180,8 @@ def _draw_settings(
     left.set_xlabel(f"test {score}", fontsize=9)
     _draw_differences(right, rows, style | {"color": GREEN})
     right.set_xlabel(f"validation {score}, difference to baseline", fontsize=9)
-    for drawn in (left, right):
-        drawn.tick_params(axis="x", labelsize=8)
+    for axes in (left, right):
+        axes.tick_params(axis="x", labelsize=8)
 
 
 def _draw_differences(
@@ -187,8 +189,8 @@ def _draw_differences(
 ) -> None:
     """Draws the paired differences to the baselines."""
     compared = [(i, r.difference) for i, r in enumerate(rows) if r.difference]
-    means, halves = _errors([difference for _, difference in compared])
-    # Wide enough for all but the few that lie far out, which are told in numbers.
+    means, halves = _get_errors([difference for _, difference in compared])
+    # Wide enough for most; the few outliers are written as numbers.
     limit = 3 * float(np.nanmedian(np.abs(means) + halves)) or 1e-3
     axes.axvline(0, color=GREY, ls=":")
     for (i, _), mean, half in zip(compared, means, halves, strict=True):

@@ -1,12 +1,14 @@
-"""Programs compiled once, in which the penalties' scales and the seed are data.
+"""Compiles a training program once, and reuses it for all scales and seeds.
 
     seeds = [dataclasses.replace(settings, seed=seed) for seed in range(3)]
     lanes = programs.Lanes(seeds, dataset, strategy)
     with lanes.take(seeds[2]) as lane:
-        run = lane.start(seeds[2])  # as runs.build, and nothing is compiled again
+        run = lane.start(seeds[2])  # like runs.build, without compiling again
         run.loop.train(0)
 
-The trap: a graph compiled anew for every coefficient, because it is a constant in it.
+A *lane* is a model with its compiled loop, which trains one run after another. Several
+lanes train at once, each in a thread of its own. The trap: a scale that is a Python
+float is a constant of the graph, so that each scale compiles another graph.
 """
 
 import contextlib
@@ -24,20 +26,23 @@ _Key = tuple[str, str, str | None]  # l1 or l2, target, pattern.
 
 
 def get_program(settings: config.Config) -> config.Config:
-    """Returns what a program is compiled for: all but the penalties and the seed."""
+    """Returns the settings without those that a program doesn't depend on.
+
+    These are the penalties, the paths and, without dropout, the seed.
+    """
     return dataclasses.replace(
         settings,
         reg="none",
         scale=None,
         reg_on=("kernel",),
-        seed=settings.seed if settings.dropout else 0,  # Dropout compiles its seed in.
+        seed=settings.seed if settings.dropout else 0,  # Dropout's is a constant.
         logdir="runs",
         run_name=None,
     )
 
 
 def _sum_scales(penalties: Iterable[rules.Rule]) -> dict[_Key, float]:
-    """Returns the scale of each kind of penalty; l1_l2 is two of them."""
+    """Returns the scale of each kind of penalty; l1_l2 is two kinds."""
     scales: dict[_Key, float] = {}
     for rule in penalties:
         kinds = rule.regularizer.split("_")
@@ -48,12 +53,12 @@ def _sum_scales(penalties: Iterable[rules.Rule]) -> dict[_Key, float]:
 
 
 class Lane:
-    """A model, its optimizer and a compiled loop, for one run after another.
+    """A model, its optimizer and a compiled loop, which train one run after another.
 
     Args:
-        settings: of all its runs; they differ in penalties and seed only.
+        settings: of all its runs; they differ only in penalties and seed.
         dataset: all the data.
-        strategy: whose replicas train.
+        strategy: the strategy to train with.
 
     Raises:
         ValueError: the model doesn't fit the data, or a rule matches nothing.
@@ -71,7 +76,7 @@ class Lane:
             plain = dataclasses.replace(settings[0], reg="none", scale=None)
             self._run = runs.build(plain, strategy, dataset)
             self._scales = {key: tf.Variable(0.0, False) for key in dict.fromkeys(keys)}
-            united = [
+            unit_rules = [
                 rules.Rule(kind, (1.0,), target, pattern)
                 for kind, target, pattern in self._scales
             ]
@@ -79,18 +84,18 @@ class Lane:
                 rules.make_regularizer(kind, [scale])
                 for (kind, *_), scale in self._scales.items()
             ]
-            rules.apply(united, self._run.model, regularizers)
+            rules.apply(unit_rules, self._run.model, regularizers)
         step = self._run.loop.step
         state = [*step.optimizer.variables]
         state += step.loss_scale.variables if step.loss_scale else []
-        self._first = [(variable, variable.numpy()) for variable in state]
+        self._initial = [(variable, variable.numpy()) for variable in state]
 
     def start(self, settings: config.Config) -> runs.Run:
-        """Returns the run as `runs.build` would, before its first step.
+        """Returns the same run as `runs.build`, before its first step.
 
-        The run that was started before is over then.
+        It ends the run that was started before, whose variables it reuses.
         """
-        for variable, value in self._first:
+        for variable, value in self._initial:
             variable.assign(value)
         scales = _sum_scales(settings.get_rules())
         for key, variable in self._scales.items():
@@ -107,15 +112,15 @@ class Lane:
 
 
 class Lanes:
-    """As many lanes as are used at once, of every program; each is one thread's.
+    """A pool of lanes, which grows to as many per program as are used at once.
 
     Args:
         settings: of all runs.
         dataset: all the data.
-        strategy: whose replicas train.
+        strategy: the strategy to train with.
 
     Raises:
-        ValueError: as `Lane`.
+        ValueError: as for `Lane`.
     """
 
     def __init__(
@@ -129,7 +134,7 @@ class Lanes:
         for each in settings:
             self._settings.setdefault(get_program(each), []).append(each)
         self._lock = threading.Lock()
-        # One of each now: what can't be built says so before a file is written.
+        # One for each program, to raise before any file is written.
         self._idle = {program: [self._make(program)] for program in self._settings}
 
     def _make(self, program: config.Config) -> Lane:
@@ -137,7 +142,7 @@ class Lanes:
 
     @contextlib.contextmanager
     def take(self, settings: config.Config) -> Iterator[Lane]:
-        """Lends a lane for a run with these settings."""
+        """Lends a lane for a run with these settings, to one thread."""
         idle = self._idle[program := get_program(settings)]
         with self._lock:
             lane = idle.pop() if idle else self._make(program)

@@ -1,9 +1,9 @@
-"""What a sweep says: tables, words, choices by the validation set, pictures.
+"""The report of a sweep: tables, conclusions, choices and a plot.
 
     text = report.write(plan, "runs/sweep-l2", outcomes, "sweep.py --reg=l2")
 
-The trap: the test set read before the choice is made. Here the choice is made and
-written first, from outcomes that know nothing of the test set.
+The trap: a choice that was influenced by the test set. The choice is written first,
+from outcomes of the training and validation sets only.
 """
 
 import dataclasses
@@ -29,16 +29,16 @@ def write(
     outcomes: Sequence[runner.Outcome],
     command: str,
 ) -> str:
-    """Writes choice.json, test.json, report.md and report.png beside the runs.
+    """Writes choice.json, test.json, report.md and report.png into the directory.
 
     Args:
         plan: of the sweep.
         directory: of the sweep.
         outcomes: of all its runs.
-        command: that made it, for the report's head.
+        command: the command line of the sweep, to print in the report.
 
     Returns:
-        The table and the words, for a terminal.
+        The table and the conclusions, for a terminal.
 
     Raises:
         OSError: a file can't be written.
@@ -50,17 +50,17 @@ def write(
     choices = selection.choose(plan, outcomes)
     chosen = [dataclasses.asdict(choice) for choice in choices]
     files.write(directory / "choice.json", results.to_json(chosen))
-    # From here on nothing is chosen, and the test set may be read.
+    # The choice is final now, and the test set may be read.
     tests = runner.evaluate_test(plan, directory, _list_tested(rows, choices))
     files.write(directory / "test.json", results.to_json(tests))
     score = selection.get_score(outcomes)
-    words, columns = _describe_differences(rows, score), _list_columns(rows, score)
+    summary, columns = _describe_differences(rows, score), _list_columns(rows, score)
     parts = [
         f"# {directory.name}",
         f"`{command}`",
         _describe_plan(plan),
         "![The sweep's picture](report.png)",
-        f"## Validation\n\n{words}",
+        f"## Validation\n\n{summary}",
         _format_markdown(columns),
         _explain(plan, score),
         *_format_choices(rows[0].setting.name, choices, tests, score),
@@ -70,13 +70,13 @@ def write(
     picture = plots.draw(plan, outcomes, rows, choices, tests, score)
     files.write(directory / "report.png", picture)
     names = "setting", [row.setting.name for row in rows]
-    return f"{_format_plain([names, *columns[2:6]])}\n\n{words}"
+    return f"{_format_plain([names, *columns[2:6]])}\n\n{summary}"
 
 
 def _list_tested(rows: Sequence[Row], choices: Sequence[Choice]) -> list[str]:
-    """Returns the settings that the test set is read for: those chosen, a baseline.
+    """Returns the settings to test: the chosen ones and the baseline.
 
-    Where there is no path, nothing is chosen, and the table reproduces somebody's.
+    Without a path nothing is chosen, and all settings are tested.
     """
     finite = [row.setting.name for row in rows if not math.isnan(row.loss.mean)]
     if not choices:
@@ -87,7 +87,7 @@ def _list_tested(rows: Sequence[Row], choices: Sequence[Choice]) -> list[str]:
 
 
 def format_interval(interval: Interval, digits: int = 4, sign: str = "") -> str:
-    """Returns `mean ± half`, the mean alone where there is no interval."""
+    """Returns `mean ± half width`, or the mean if there is no interval."""
     if math.isnan(interval.mean):
         return "diverged"
     text = f"{interval.mean:{sign}.{digits}f}"
@@ -97,7 +97,7 @@ def format_interval(interval: Interval, digits: int = 4, sign: str = "") -> str:
 
 
 def format_p(p: float) -> str:
-    """Returns a p-value, as smaller than a thousandth where it is."""
+    """Returns a p-value with three decimals, or `< 0.001`."""
     if math.isnan(p):
         return ""
     return "< 0.001" if p < 1e-3 else f"{p:.3f}"
@@ -156,10 +156,10 @@ def _describe_plan(plan: plans.Plan) -> str:
 
 
 def _describe_differences(rows: Sequence[Row], score: str) -> str:
-    """Returns in words which settings differ from their baselines."""
+    """Returns sentences that say which settings differ from their baselines."""
     compared = [row for row in rows if row.difference is not None]
     if not compared or all(math.isnan(row.p) for row in compared):
-        return "One seed says nothing about noise: whether settings differ is open."
+        return "With one seed the significance of differences is unknown."
     sign = 1 if score == "accuracy" else -1
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
     for row in compared:
@@ -193,8 +193,8 @@ def _explain(plan: plans.Plan, score: str) -> str:
         f"± is half of a 95% t interval over {plan.num_seeds} seeds. difference: to "
         f"the baseline ({' or '.join(baselines)}: the unregularized one of the same "
         f"activation). gap: {score}, {gap}. norm: of all kernels together. below "
-        f"{runner.SMALL:g}: share of their weights. Keras's L2 has no half: its scale "
-        "is half of tfreg's."
+        f"{runner.SMALL:g}: fraction of their weights. Keras's L2 has no half: its "
+        "scale is half of tfreg's."
     )
 
 
@@ -212,8 +212,8 @@ def _format_choices(
         return []
     head = (
         "## Choice\n\nBy validation loss: the best scale, and the largest one within "
-        "one standard error of it. The test set was read once, after that, for these "
-        "settings and the baseline."
+        "one standard error of it. The test set was read once, after the choice, for "
+        "these settings and the baseline."
     )
     chosen = {"the baseline": baseline}
     for choice in choices:
@@ -234,7 +234,7 @@ def _format_choices(
 def _format_all_tests(
     rows: Sequence[Row], choices: Sequence[Choice], tests: runner.Tests, score: str
 ) -> list[str]:
-    """Returns the test set's table where nothing is chosen, with what was reported."""
+    """Returns the table of test results and reported ones, if nothing is chosen."""
     tested = [row.setting for row in rows if row.setting.name in tests]
     if choices or not tested:
         return []
@@ -258,8 +258,8 @@ def _format_all_tests(
             for s, (low, high) in zip(tested, ranges, strict=True)
         ]
     head = (
-        "## Test\n\nRead once; nothing was chosen by it. one run: where 95% of single "
-        "runs lie, by these seeds; the note's numbers, if they are here, are of one "
-        "run each."
+        "## Test\n\nRead once, and not used to choose. one run: 95% prediction "
+        "interval of a single run, from these seeds; the note's numbers, if listed, "
+        "are of one run each."
     )
     return [head, _format_markdown(list(columns.items()))]

@@ -1,12 +1,12 @@
-"""Settings x seeds -> a directory of runs, several of them at once.
+"""Trains every setting of a sweep with every seed, several runs at once.
 
     compared = plans.make_paths(settings, ["l2"], [("kernel",)], [1e-4, 1e-3])
     plan = plans.Plan(compared, num_seeds=2)
     outcomes = runner.train(plan, "runs/sweep-l2", num_lanes=2)
     tests = runner.evaluate_test(plan, "runs/sweep-l2", ["none"])
 
-The trap: a scale chosen by the test set. The outcomes know nothing of it: it is
-read afterwards, for the settings that are named.
+The trap: a scale chosen by the test set. The outcomes don't include it: it is read
+afterwards, for the settings that are named.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ from tfreg.sweeps import plans, programs
 from tfreg.training import files, loop, manifests, strategies, trainer
 
 SMALL = 1e-3  # A weight below it counts as small.
-# Of one run. None is of the test set.
+# The metrics of a run, without the test set.
 METRICS = (
     "train_loss",
     "train_accuracy",
@@ -48,7 +48,13 @@ Tests = dict[str, list[dict[str, float]]]  # Setting -> loss and accuracy of eac
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came out of one run: METRICS -> value, NaN where the loss wasn't finite."""
+    """The metrics of one run, NaN if its loss wasn't finite.
+
+    Attributes:
+        setting: name of the setting.
+        seed: of the run.
+        values: name in METRICS -> value.
+    """
 
     setting: str
     seed: int
@@ -89,8 +95,8 @@ def _make_strategy(settings: config.Config) -> tf.distribute.Strategy:
     strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     if strategy.cluster_resolver is not None:
         raise ValueError(
-            f"strategy must be of one machine for a sweep, got {settings.strategy!r}: "
-            "start a sweep on each machine"
+            "strategy must use one machine in a sweep, got "
+            f"{settings.strategy!r}: start a sweep on each machine"
         )
     return strategy
 
@@ -103,25 +109,27 @@ def train(
     overwrite: bool = False,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
-    """Trains every setting with every seed, and writes a run's directory for each.
+    """Trains every setting with every seed, each in a run directory of its own.
 
     Args:
-        plan: what to train; all of it on the same data.
+        plan: the settings and seeds; all settings use the same data.
         directory: of the sweep, for `tensorboard --logdir`.
-        num_lanes: runs at once, each on a core of its own; one with replicas.
-        resume: whether the finished runs of this sweep are kept.
-        overwrite: whether a sweep that is there may be replaced.
-        is_interrupted: asked after each call of a compiled graph.
+        num_lanes: number of runs at once, each on a core; 1 with several replicas.
+        resume: whether to keep the finished runs of this sweep.
+        overwrite: whether to replace an existing sweep.
+        is_interrupted: called after each call of a compiled graph.
 
     Returns:
         An Outcome for each setting and seed, in the plan's order.
 
     Raises:
-        ValueError: as `runs.build`, or workers on several machines; nothing is written.
+        ValueError: as for `runs.build`, or workers on several machines; nothing is
+            written.
         data.DataError: the data can't be read; nothing is written.
-        directories.DirectoryError: as `directories.claim_sweep`; nothing is written.
-        directories.BusyError: another process sweeps there; nothing is written.
-        trainer.Interrupted: `is_interrupted` said so; finished runs are kept.
+        directories.DirectoryError: as for `directories.claim_sweep`; nothing is
+            written.
+        directories.BusyError: another process uses the directory; nothing is written.
+        trainer.Interrupted: `is_interrupted` returned True; finished runs are kept.
         OSError: a file can't be written; finished runs are kept.
     """
     directory, text = pathlib.Path(directory), plan.to_json()
@@ -129,10 +137,10 @@ def train(
         tasks = _make_tasks(plan, directory)
         lanes = _make_lanes(tasks)
         if lanes.strategy.num_replicas_in_sync > 1:
-            print("with replicas the runs go one after another")
+            print("with several replicas the runs are trained one after another")
             num_lanes = 1
         if tasks[0].config.dropout:
-            print("with dropout a program is compiled for each seed")
+            print("with dropout the program is compiled again for each seed")
         claim.prepare()
         files.write(directory / directories.SWEEP, text)
         todo = [task for task in tasks if not task.is_done]
@@ -151,7 +159,7 @@ def _make_lanes(tasks: Sequence[_Task]) -> programs.Lanes:
 
 
 def _sort(tasks: Sequence[_Task]) -> list[_Task]:
-    """Returns the runs of one program together, and one seed after another."""
+    """Returns the tasks sorted by program, then by seed."""
     keys = [programs.get_program(task.config) for task in tasks]
     places = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     return sorted(
@@ -166,7 +174,7 @@ def _train_all(
     is_interrupted: Callable[[], bool],
     progress: console.SweepProgress,
 ) -> None:
-    """Trains in threads; the first error ends all of them."""
+    """Trains in threads, and stops all of them at the first error."""
     todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
     for task in tasks:
         todo.put(task)
@@ -220,7 +228,7 @@ def _train_one(
 
 
 def _measure_weights(model: tf.Module) -> dict[str, float]:
-    """Returns the norm of all kernels together, and how many of them are small."""
+    """Returns the global norm of the kernels, and the fraction of small weights."""
     kernels = np.concatenate(
         [v.numpy().ravel() for v in model.trainable_variables if len(v.shape) > 1]
     ).astype(np.float64)
@@ -248,18 +256,18 @@ def _read_outcome(task: _Task) -> Outcome:
             "weight_norm": weights["norm"],
             "share_small": weights["share_small"],
         }
-        # Without classes there is no accuracy.
-        kept = {name: float(values[name]) for name in METRICS if name in values}
+        # In a regression there is no accuracy.
+        metrics = {name: float(values[name]) for name in METRICS if name in values}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise directories.DirectoryError(
             f"a finished run must have an intact result.json, got {str(path)!r} "
-            f"({error}): remove the run's directory, and --resume"
+            f"({error}): remove the run's directory, and resume with --resume"
         ) from None
-    return Outcome(task.setting, task.config.seed, kept)
+    return Outcome(task.setting, task.config.seed, metrics)
 
 
 def to_csv(plan: plans.Plan, outcomes: Sequence[Outcome]) -> str:
-    """Returns a line for each run, with every number in full."""
+    """Returns a CSV line for each run, with all digits of every number."""
     settings = {setting.name: setting for setting in plan.settings}
     names = [name for name in METRICS if all(name in o.values for o in outcomes)]
     text = io.StringIO()
@@ -278,16 +286,20 @@ def to_csv(plan: plans.Plan, outcomes: Sequence[Outcome]) -> str:
 def evaluate_test(
     plan: plans.Plan, directory: str | os.PathLike, names: Sequence[str]
 ) -> Tests:
-    """Returns the test set's loss and accuracy of finished runs.
+    """Evaluates finished runs on the test set.
 
     Args:
         plan: of the sweep.
         directory: of the sweep.
-        names: the settings that are looked at; settle this by the validation set.
+        names: the settings to evaluate; choose them by the validation set.
+
+    Returns:
+        For each setting the loss and, with classes, the accuracy of each seed.
 
     Raises:
         manifests.CheckpointError: a checkpoint is missing or damaged.
-        ValueError, data.DataError: as `train`.
+        ValueError: as for `train`.
+        data.DataError: the data can't be read.
     """
     tasks = _make_tasks(plan, pathlib.Path(directory))
     tasks = [task for task in tasks if task.setting in names]
@@ -303,8 +315,8 @@ def evaluate_test(
             if not trained.has_ended(task.config.epochs):
                 raise manifests.CheckpointError(
                     "a finished run must have its last checkpoint intact, got "
-                    f"{str(task.path)!r} without: remove the run's directory, and "
-                    "--resume"
+                    f"{str(task.path)!r} without it: remove the run's directory, and "
+                    "resume with --resume"
                 )
             trained.restore_best()
             report = run.loop.evaluate(run.dataset.test)

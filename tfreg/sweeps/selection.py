@@ -1,9 +1,9 @@
-"""A sweep's rows over its seeds, and what the validation set chooses.
+"""Summarizes a sweep over its seeds, and chooses scales by the validation set.
 
     rows = selection.summarize(plan, outcomes)
     choices = selection.choose(plan, outcomes)
 
-The trap: a choice by the test set. Outcomes know nothing of it.
+The trap: a choice by the test set. Outcomes don't include it.
 """
 
 import dataclasses
@@ -19,7 +19,18 @@ from tfreg.sweeps.statistics import Interval
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A setting's means over its seeds; all NaN where a run's loss wasn't finite."""
+    """A setting's means over its seeds, all NaN if the loss of a run wasn't finite.
+
+    Attributes:
+        setting: the setting.
+        score: validation accuracy or loss, see `get_score`.
+        loss: validation loss.
+        gap: by how much the score is better in training than in validation.
+        norm: global norm of the kernels.
+        small: fraction of the kernels' weights below `runner.SMALL`.
+        difference: of the score, to the baseline; None for a baseline.
+        p: p-value of the difference, corrected for the number of comparisons.
+    """
 
     setting: plans.Setting
     score: Interval
@@ -36,10 +47,10 @@ class Choice:
     """The settings chosen on a path by the validation loss.
 
     Attributes:
-        path: its name.
-        best: the setting with the least mean loss.
-        within: the one of the largest scale within one standard error of the best;
-            None for one seed alone.
+        path: name of the path.
+        best: the setting with the smallest mean loss.
+        within: the setting of the largest scale within one standard error of the best;
+            None with a single seed.
     """
 
     path: str
@@ -48,8 +59,8 @@ class Choice:
 
 
 def get_score(outcomes: Sequence[runner.Outcome]) -> str:
-    """Returns the metric that settings are compared by: accuracy, or else the loss."""
-    # A run that diverged has NaN for it, with classes or without.
+    """Returns the metric to compare settings by: accuracy, or loss without classes."""
+    # A diverged run has NaN for the accuracy, also without classes.
     has_classes = all("validation_accuracy" in o.values for o in outcomes)
     return "accuracy" if has_classes else "loss"
 
@@ -57,12 +68,12 @@ def get_score(outcomes: Sequence[runner.Outcome]) -> str:
 def collect(
     outcomes: Sequence[runner.Outcome], setting: str, metric: str
 ) -> npt.NDArray[np.float64]:
-    """Returns a metric of a setting's runs, `[seeds]`."""
+    """Returns a metric of a setting's runs, float64 `[seeds]`."""
     return np.array([o.values[metric] for o in outcomes if o.setting == setting])
 
 
 def summarize(plan: plans.Plan, outcomes: Sequence[runner.Outcome]) -> list[Row]:
-    """Returns a row for each setting, with p-values corrected for their number."""
+    """Returns a row for each setting; p-values are corrected for their number."""
     score = get_score(outcomes)
     sign = 1 if score == "accuracy" else -1
     names = [s.name for s in plan.settings]
@@ -96,7 +107,7 @@ def summarize(plan: plans.Plan, outcomes: Sequence[runner.Outcome]) -> list[Row]
 
 
 def choose(plan: plans.Plan, outcomes: Sequence[runner.Outcome]) -> list[Choice]:
-    """Returns what the validation set chooses on each path.
+    """Chooses scales on each path by the validation loss.
 
     Raises:
         ValueError: no run of a path has a finite loss.

@@ -1,12 +1,12 @@
-"""What differs and what doesn't, over seeds; which scale to take.
+"""Intervals and tests of differences over seeds, and the choice of a scale.
 
     difference = statistics.compare([0.91, 0.92, 0.94], [0.90, 0.90, 0.91])  # by seed
     p_values = statistics.correct_holm([difference.p, 0.04])
     losses = [[0.30, 0.31], [0.29, 0.30]]  # on the validation set: [scales, seeds]
     best, within = statistics.choose_scales([1e-4, 1e-3], losses)
 
-The trap: a difference between two runs, which may be noise, taken for one between two
-settings. SciPy is imported where it is needed: `pip install tfreg[sweep]`.
+The trap: the difference of two runs may be noise, and says little about two settings.
+SciPy is imported only when it is needed: `pip install tfreg[sweep]`.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 LEVEL = 0.95
-_ROUNDING = 1e-12  # What is closer is the same, but for float64's last bits.
+_ROUNDING = 1e-12  # A smaller difference is float64's rounding.
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95% t interval, which is NaN for one seed alone."""
+    """A mean over seeds with its 95% t interval, which is NaN for a single seed."""
 
     mean: float
     low: float
@@ -31,7 +31,7 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Difference(Interval):
-    """A mean difference, paired by seed, and the p-value of there being none."""
+    """A mean difference, paired by seed, and the p-value of no difference."""
 
     p: float
 
@@ -55,7 +55,7 @@ def compute_interval(values: npt.ArrayLike) -> Interval:
 
 
 def compute_error(values: npt.ArrayLike) -> float:
-    """Returns the standard error of the mean, NaN for one value alone."""
+    """Returns the standard error of the mean, NaN for a single value."""
     array = np.asarray(values, np.float64)
     if array.size < 2:
         return math.nan
@@ -67,11 +67,12 @@ def compare(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Difference:
 
     Args:
         values: `[seeds]` of the setting.
-        baseline: `[seeds]` of what it is compared with.
+        baseline: `[seeds]` of the baseline.
 
     Returns:
-        values - baseline; p is of the t test, but of the sign test where all
-        differences are the same, which have no variance; NaN for one seed alone.
+        The mean of `values - baseline`. p is that of the t test; of the sign test if
+        all differences are the same, since they have no variance; and NaN for a single
+        seed.
 
     Source: `scipy.stats.ttest_rel(values, baseline)`; `scipy.stats.binomtest`.
     """
@@ -83,7 +84,7 @@ def compare(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Difference:
     if math.isnan(error):
         p = math.nan
     elif error < _ROUNDING:
-        # Accuracies are counts: two seeds can agree to the example by chance.
+        # Accuracies are counts: the differences of two seeds can be equal by chance.
         same_sign = 2.0 ** (1 - differences.size)
         p = same_sign if abs(interval.mean) > _ROUNDING else 1.0
     else:
@@ -92,7 +93,7 @@ def compare(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Difference:
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values corrected for their number; those that are NaN don't count.
+    """Returns p-values corrected for their number; NaNs are not counted.
 
     Source: Holm 1979; `statsmodels.stats.multitest.multipletests(method="holm")`.
     """
@@ -103,7 +104,7 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
     )
     largest = 0.0
     for rank, i in enumerate(order):
-        # A p-value may not fall below a smaller one's.
+        # The corrected p-values must keep the order.
         largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
         corrected[i] = largest
     return corrected
@@ -112,15 +113,15 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
 def choose_scales(
     scales: Sequence[float], losses: npt.ArrayLike
 ) -> tuple[float, float | None]:
-    """Returns the scale of the least mean loss, and the largest one as good.
+    """Returns the best scale, and the largest one within a standard error of it.
 
     Args:
-        scales: of a path, two or one as well.
-        losses: `[scales, seeds]` on the validation set; a row with NaN doesn't count.
+        scales: of a path, in any order; one or more.
+        losses: `[scales, seeds]` on the validation set; rows with NaN are ignored.
 
     Returns:
-        The best scale; and the largest within one standard error of it, None for one
-        seed alone.
+        The scale of the smallest mean loss; and the largest scale within one standard
+        error of it, None for a single seed.
 
     Raises:
         ValueError: every scale's losses have NaN.
@@ -144,7 +145,7 @@ def choose_scales(
 
 
 def predict(values: npt.ArrayLike) -> tuple[float, float]:
-    """Returns where 95% of single further values lie, NaN for one value alone.
+    """Returns the 95% prediction interval of a further value, NaN for a single value.
 
     Args:
         values: `[seeds]`, independent and normal.

@@ -1,10 +1,10 @@
-"""TF1's vocabulary on tfreg's store: eagerly, in tf.function and on replicas.
+"""TF1's API on tfreg's store, for eager code, `tf.function` and replicas.
 
     net = tf1.Model(forward)  # a function written for TF1
     train_step = tf1.create_train_op(total_loss, optimizer)
     loss = tf.function(train_step)(x, y)
 
-`docs/porting.md` says what to write for what TF1 and contrib had.
+`docs/porting.md` lists the replacement of each name of TF1 and contrib.
 """
 
 from tfreg.collections import (

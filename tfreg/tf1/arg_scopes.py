@@ -2,10 +2,10 @@
 
     decay = tf1.l2_regularizer(1e-4)
     with tf1.arg_scope([tf1.layers.conv2d], weights_regularizer=decay):
-        x = tf1.layers.conv2d(pictures, 64, [3, 3])
+        x = tf1.layers.conv2d(images, 64, [3, 3])
         x = tf1.layers.conv2d(x, 64, [3, 3], weights_regularizer=None)  # not this one
 
-The trap: a replica's thread, which knows nothing of the scopes of whoever runs it.
+The trap: a replica runs in a thread of its own, which doesn't see its caller's scopes.
 """
 
 import contextlib
@@ -24,44 +24,44 @@ _arguments: dict[Any, tuple[str, ...]] = {}
 
 
 def arg_scope_func_key(op: Callable[..., Any]) -> Any:
-    """Returns what a function is called in an arg_scope."""
+    """Returns the key of a function in an arg_scope."""
     return getattr(op, "_key_op", str(op))
 
 
 def current_arg_scope() -> ArgScope:
-    """Returns the defaults that hold here.
+    """Returns the current default arguments.
 
     Source: `tf.contrib.framework.current_arg_scope`.
     """
-    own = _stacks.get() or [stack[-1] for stack in _stacks.get_callers()]
-    return own[-1] if own else {}
+    open_scopes = _stacks.get() or [stack[-1] for stack in _stacks.get_callers()]
+    return open_scopes[-1] if open_scopes else {}
 
 
 @contextlib.contextmanager
 def arg_scope(
     list_ops_or_scope: Sequence[Callable[..., Any]] | ArgScope, **kwargs: Any
 ) -> Iterator[ArgScope]:
-    """Gives functions default arguments, inside the block.
+    """Sets default arguments of functions for the block.
 
     Args:
-        list_ops_or_scope: functions that are decorated by `add_arg_scope`; or what an
-            arg_scope has yielded, to use it again.
-        **kwargs: the defaults; an argument of the call itself comes before, None too.
+        list_ops_or_scope: functions decorated by `add_arg_scope`; or the value of
+            an earlier arg_scope, to reuse it.
+        **kwargs: the defaults. An argument of the call overrides them, also None.
 
     Yields:
-        The defaults that hold in the block.
+        The defaults of the block, to reuse.
 
     Raises:
-        TypeError: it is no list, tuple or dict.
-        ValueError: a function isn't decorated; defaults for a scope that is used again.
+        TypeError: `list_ops_or_scope` isn't a list, tuple or dict.
+        ValueError: a function isn't decorated, or a reused scope gets defaults.
 
     Source: `tf.contrib.framework.arg_scope`.
     """
     if isinstance(list_ops_or_scope, dict):
         if kwargs:
             raise ValueError(
-                "kwargs must be empty where a scope is used again, got "
-                f"{sorted(kwargs)}: open another arg_scope in it"
+                "kwargs must be empty for a reused scope, got "
+                f"{sorted(kwargs)}: open another arg_scope inside it"
             )
         scope = dict(list_ops_or_scope)
     elif isinstance(list_ops_or_scope, list | tuple):
@@ -84,7 +84,7 @@ def arg_scope(
 
 
 def add_arg_scope(func: _Function) -> _Function:
-    """Makes a function take default arguments from an `arg_scope`.
+    """Decorates a function to take default arguments from an `arg_scope`.
 
     Source: `tf.contrib.framework.add_arg_scope`.
     """
@@ -101,7 +101,7 @@ def add_arg_scope(func: _Function) -> _Function:
 
 
 def has_arg_scope(func: Callable[..., Any]) -> bool:
-    """Tells whether a function is decorated by `add_arg_scope`.
+    """Returns whether a function is decorated by `add_arg_scope`.
 
     Source: `tf.contrib.framework.has_arg_scope`.
     """
@@ -110,6 +110,9 @@ def has_arg_scope(func: Callable[..., Any]) -> bool:
 
 def arg_scoped_arguments(func: Callable[..., Any]) -> tuple[str, ...]:
     """Returns the arguments of a decorated function that an `arg_scope` can set.
+
+    Raises:
+        ValueError: the function isn't decorated.
 
     Source: `tf.contrib.framework.arg_scoped_arguments`.
     """

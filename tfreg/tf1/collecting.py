@@ -1,12 +1,12 @@
-"""TF1's functions on collections, for forward functions that run again and again.
+"""TF1's functions on collections, for forward functions that run many times.
 
     def forward(x):
         w = tf1.get_variable("w", [5, 3])
-        tf1.add_to_collection("decayed", w)  # once, however often it runs
+        tf1.add_to_collection("decayed", w)  # once, however often forward runs
         return x @ w
 
-The trap: what was added once to TF1's graph would be added in each pass, and a penalty
-of the collection would grow from step to step.
+The trap: TF1 ran a forward function once, to build a graph. Run in each step, it would
+add its variables to the collection again, and the collection's penalty would grow.
 """
 
 from collections.abc import Hashable, Sequence
@@ -23,9 +23,9 @@ from tfreg.tf1 import variable_scopes, variables
 def add_to_collection(name: Hashable, value: Any) -> None:
     """Appends a value to a collection.
 
-    In a forward pass a variable is added as often as the pass adds it, whatever the
-    passes before did, and leaves the collection with its model. Other values end with
-    the step, as of `tfreg.add_to_collection`.
+    A forward pass adds a variable only if an earlier pass hasn't; the variable leaves
+    the collection with its model. Other values live for one step, as with
+    `tfreg.add_to_collection`.
 
     Args:
         name: any hashable key, a `GraphKeys` name for the standard ones.
@@ -36,14 +36,14 @@ def add_to_collection(name: Hashable, value: Any) -> None:
 
     Source: `tf.compat.v1.add_to_collection`.
     """
-    here = variable_scopes.find_pass()
-    if here is None or not any(value is v for v in here.owner.variables):
+    current = variable_scopes.find_pass()
+    if current is None or not any(value is v for v in current.owner.variables):
         collections.add_to_collection(name, value)
         return
     key = name, id(value)
-    here.added[key] += 1
-    found = sum(value is item for item in collections.get_collection(name))
-    if found < here.added[key]:
+    current.added[key] += 1
+    count = sum(value is item for item in collections.get_collection(name))
+    if count < current.added[key]:
         store.get_default_store().add_owned(name, value)
 
 
@@ -51,7 +51,7 @@ def add_to_collections(names: Any, value: Any) -> None:
     """Appends a value to several collections; a str is one name.
 
     Args:
-        names: one key, or an iterable of keys, each taken once.
+        names: one key, or an iterable of keys; duplicates are ignored.
         value: as for `add_to_collection`.
 
     Source: `tf.compat.v1.add_to_collections`.
@@ -65,19 +65,18 @@ def apply_regularization(
 ) -> tf.Tensor:
     """Adds the summed penalty of weights to REGULARIZATION_LOSSES, as one entry.
 
-    In a forward pass it belongs to the step; outside a step the pass's penalty is in no
-    total, and a total that should have counted it raises.
-
-    Args, Returns, Raises: as for `tfreg.apply_regularization`.
+    In a forward pass the penalty belongs to the step. A pass outside a step adds no
+    penalty, and a total that should have counted it raises. The arguments, the result
+    and the errors are those of `tfreg.apply_regularization`.
 
     Source: `tf.contrib.layers.apply_regularization`.
     """
-    here = variable_scopes.find_pass()
-    if here is None or scopes.get_record() is not None:
+    current = variable_scopes.find_pass()
+    if current is None or scopes.get_record() is not None:
         return regularizers.apply_regularization(regularizer, weights_list)
-    # Not a term of the variables: the next pass would add it again.
+    # Not as a term of the variables: the next pass would add another one.
     with scopes.step_scope():
         penalty = regularizers.apply_regularization(regularizer, weights_list)
     name = f"apply_regularization/Regularizer/{terms.get_name(regularizer)}"
-    ownership.note_call(None, here.owner, store.get_default_store(), name)
+    ownership.note_call(None, current.owner, store.get_default_store(), name)
     return penalty

@@ -1,10 +1,10 @@
-"""The functions of tf.layers, with their names and defaults, which aren't contrib's.
+"""The functions of tf.layers, whose names and defaults differ from contrib's.
 
-    x = core_layers.conv2d(pictures, 32, 3, padding="same", activation=tf.nn.relu)
+    x = core_layers.conv2d(images, 32, 3, padding="same", activation=tf.nn.relu)
     x = core_layers.dense(core_layers.flatten(x), 10, kernel_regularizer=regularizer)
 
-They are called in the forward function of a `tf1.Model`. The trap: padding is "valid",
-nothing is activated, and variables are called kernel and bias.
+Call them in the forward function of a `tf1.Model`. The trap: padding is "valid", the
+outputs are linear, and the variables are called kernel and bias.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,20 @@ def _convert_format(data_format: str) -> str:
     if data_format not in _FORMATS:
         raise ValueError(
             f"data_format must be one of {', '.join(_FORMATS)}, got {data_format!r}: "
-            "write one of them"
+            "choose one of them"
         )
     return _FORMATS[data_format]
+
+
+def _find_format(inputs: tf.Tensor, axis: int) -> str:
+    """Returns the data format of inputs with the channels at an axis."""
+    rank = inputs.shape.rank
+    if axis not in (-1, rank - 1) and (axis, rank) != (1, 4):
+        raise ValueError(
+            f"axis must be -1, or 1 for images, got {axis!r} with shape "
+            f"{inputs.shape}: transpose the inputs"
+        )
+    return "NCHW" if axis == 1 and rank == 4 else "NHWC"
 
 
 def _activate(
@@ -35,11 +46,11 @@ def _activate(
     activation: Activation | None,
     regularizer: Regularizer | None,
 ) -> tf.Tensor:
-    """Returns the outputs, activated, their penalty being added to the step."""
+    """Activates the outputs, and adds their penalty to the step."""
     if activation is not None:
         outputs = activation(outputs)
     if regularizer is not None:
-        # Of the forward function: when its model is dropped, no total misses it.
+        # The forward function owns it: no total misses it once the model is dropped.
         owner = variable_scopes.get_pass(name).owner
         path = f"{name}/ActivityRegularizer/{terms.get_name(regularizer)}"
         ownership.add_activity(regularizer, outputs, path, owner, owner.collections)
@@ -67,25 +78,24 @@ def dense(
         inputs: floating `[batch, d1, ..., dn, channels]`.
         units: size of the last dimension of the outputs.
         activation: None: the outputs are linear.
-        use_bias: whether there is a bias.
+        use_bias: whether to add a bias.
         kernel_initializer: as for `get_variable`.
-        bias_initializer: likewise.
-        kernel_regularizer: of the kernel, beside the scope's.
-        bias_regularizer: of the bias, beside the scope's.
-        activity_regularizer: of the outputs; its penalty, divided by the batch size,
-            belongs to the step.
+        bias_initializer: as for `get_variable`.
+        kernel_regularizer: in addition to the scope's.
+        bias_regularizer: in addition to the scope's.
+        activity_regularizer: of the outputs. Its penalty is divided by the batch size
+            and belongs to the step.
         trainable: whether the variables are trained.
-        name: scope of the variables' names; None: dense, with a number.
+        name: variable scope; None: dense, with a number.
         reuse: as for `variable_scope`.
 
     Raises:
-        ValueError: the channels aren't known.
+        ValueError: the channels aren't static.
 
     Source: `tf.compat.v1.layers.dense`.
     """
-    inputs = tf.convert_to_tensor(inputs)
-    size = weights.find_channels(inputs, "NHWC")
-    with variable_scopes.variable_scope(name, "dense", reuse=reuse) as here:
+    inputs, size = weights.convert_inputs(inputs, "NHWC")
+    with variable_scopes.variable_scope(name, "dense", reuse=reuse) as var_scope:
         make = weights.Maker(inputs.dtype, None, trainable, _GLOBAL)
         kernel = make(
             "kernel", "kernel", [size, units], kernel_initializer, kernel_regularizer
@@ -94,7 +104,7 @@ def dense(
         if use_bias:
             bias = make("bias", "bias", [units], bias_initializer, bias_regularizer)
         outputs = weights.multiply(inputs, kernel, bias)
-        return _activate(outputs, here.name, activation, activity_regularizer)
+        return _activate(outputs, var_scope.name, activation, activity_regularizer)
 
 
 def conv2d(
@@ -123,23 +133,24 @@ def conv2d(
         inputs: floating `[batch, height, width, channels]`.
         filters: channels of the outputs.
         kernel_size: an int, or height and width.
-        strides: likewise.
+        strides: an int, or height and width.
         padding: valid or same.
         data_format: channels_last or channels_first.
-        dilation_rate: an int, or of height and width.
-        name: scope of the variables' names; None: conv2d, with a number.
-        The others: as for `dense`.
+        dilation_rate: an int, or height and width.
+        name: variable scope; None: conv2d, with a number.
+
+    The remaining arguments are those of `dense`.
 
     Raises:
-        ValueError: inputs of another rank, or whose channels aren't known.
+        ValueError: inputs of another rank, or without a static number of channels.
 
     Source: `tf.compat.v1.layers.conv2d`.
     """
-    inputs, data_format = tf.convert_to_tensor(inputs), _convert_format(data_format)
-    size = weights.find_channels(inputs, data_format, 4)
-    with variable_scopes.variable_scope(name, "conv2d", reuse=reuse) as here:
+    data_format = _convert_format(data_format)
+    inputs, size = weights.convert_inputs(inputs, data_format, 4)
+    with variable_scopes.variable_scope(name, "conv2d", reuse=reuse) as var_scope:
         make = weights.Maker(inputs.dtype, None, trainable, _GLOBAL)
-        shape = [*weights.pair("kernel_size", kernel_size), size, filters]
+        shape = [*weights.check_pair("kernel_size", kernel_size), size, filters]
         kernel = make("kernel", "kernel", shape, kernel_initializer, kernel_regularizer)
         bias = None
         if use_bias:
@@ -147,7 +158,7 @@ def conv2d(
         outputs = weights.convolve(
             inputs, kernel, bias, strides, padding, data_format, dilation_rate
         )
-        return _activate(outputs, here.name, activation, activity_regularizer)
+        return _activate(outputs, var_scope.name, activation, activity_regularizer)
 
 
 def max_pooling2d(
@@ -163,10 +174,10 @@ def max_pooling2d(
     Args:
         inputs: `[batch, height, width, channels]`.
         pool_size: an int, or height and width.
-        strides: likewise.
+        strides: an int, or height and width.
         padding: valid or same.
         data_format: channels_last or channels_first.
-        name: nothing depends on it.
+        name: ignored.
 
     Source: `tf.compat.v1.layers.max_pooling2d`.
     """
@@ -184,7 +195,7 @@ def average_pooling2d(
 ) -> tf.Tensor:
     """Returns the mean of each window and channel.
 
-    Args: as for `max_pooling2d`.
+    The arguments are those of `max_pooling2d`.
 
     Source: `tf.compat.v1.layers.average_pooling2d`.
     """
@@ -208,20 +219,23 @@ def dropout(
     training: bool = False,
     name: str | None = None,
 ) -> tf.Tensor:
-    """Returns the inputs, in training with a share of zeros and the others scaled up.
+    """Applies dropout.
 
     Args:
-        rate: share that is dropped, at least 0 and below 1.
-        training: True: something is dropped; known when it is traced.
-        The others: as for `tf1.layers.dropout`.
+        rate: fraction to drop, at least 0 and below 1.
+        training: whether to drop; a Python bool, or a tensor with a static value.
+
+    The remaining arguments are those of `tf1.layers.dropout`.
 
     Raises:
         ValueError: as for `tf1.layers.dropout`.
 
     Source: `tf.compat.v1.layers.dropout`.
     """
-    with variable_scopes.variable_scope(name, "dropout") as here:
-        return shapes.dropout(inputs, 1 - rate, noise_shape, training, None, here, seed)
+    with variable_scopes.variable_scope(name, "dropout") as var_scope:
+        return shapes.dropout(
+            inputs, 1 - rate, noise_shape, training, None, var_scope, seed
+        )
 
 
 def batch_normalization(
@@ -244,59 +258,48 @@ def batch_normalization(
     reuse: Any = None,
     fused: bool | None = None,
 ) -> tf.Tensor:
-    """Returns the inputs, normalized in each channel by the batch of this replica.
+    """Normalizes each channel by the moments of this replica's batch.
 
     Args:
         inputs: floating `[batch, ..., channels]`.
-        axis: the last one, or 1 where images have their channels there.
-        momentum: share of the old moving averages that each call in training keeps.
+        axis: dimension of the channels: the last one, or 1 for images.
+        momentum: fraction of the moving averages that a training step keeps.
         epsilon: added to the variance.
-        center: whether there is an offset, beta.
-        scale: whether there is a factor, gamma.
-        beta_initializer: likewise those of the other variables.
-        beta_regularizer: beside the scope's, as gamma's.
-        training: whether the batch's moments are used and moved to; known when it is
-            traced.
+        center: whether to add an offset, beta.
+        scale: whether to multiply by a scale, gamma.
+        beta_initializer: as for `get_variable`, like those of the other variables.
+        gamma_initializer: as for `get_variable`.
+        moving_mean_initializer: as for `get_variable`.
+        moving_variance_initializer: as for `get_variable`.
+        beta_regularizer: in addition to the scope's.
+        gamma_regularizer: in addition to the scope's.
+        training: whether to normalize by the batch's moments and update the moving
+            averages, instead of using the averages; a Python bool, or a tensor with a
+            static value.
         trainable: whether beta and gamma are trained.
-        name: scope of the variables' names; None: batch_normalization, with a number.
+        name: variable scope; None: batch_normalization, with a number.
         reuse: as for `variable_scope`.
-        fused: False: not by TensorFlow's kernel, whose moving variance is of n - 1;
-            which it is with inputs of another rank than 4, too.
+        fused: False: don't use TensorFlow's fused kernel, whose moving variance is
+            divided by `n - 1`. It takes only inputs of rank 4.
 
     Raises:
-        ValueError: another axis; the channels aren't known, or `training` isn't.
+        ValueError: another axis; the channels or `training` aren't static.
 
     Source: `tf.compat.v1.layers.batch_normalization`.
     """
     inputs = tf.convert_to_tensor(inputs)
-    rank = inputs.shape.rank
-    if axis not in (-1, rank - 1) and (axis, rank) != (1, 4):
-        raise ValueError(
-            f"axis must be that of the channels, -1, or 1 of images, got {axis!r} with "
-            f"shape {inputs.shape}: transpose the inputs"
-        )
-    data_format = "NCHW" if axis == 1 and rank == 4 else "NHWC"
+    data_format = _find_format(inputs, axis)
     size = weights.find_channels(inputs, data_format)
-    fused = fused is not False and rank == 4
+    fused = fused is not False and inputs.shape.rank == 4
+    starts = {"gamma": gamma_initializer} if scale else {}
+    starts |= {"beta": beta_initializer} if center else {}
+    starts["moving_mean"] = moving_mean_initializer
+    starts["moving_variance"] = moving_variance_initializer
+    regularizers = {"gamma": gamma_regularizer, "beta": beta_regularizer}
     with variable_scopes.variable_scope(name, "batch_normalization", reuse=reuse):
-        make = weights.Maker(
-            tf.float32 if fused else inputs.dtype, None, trainable, _GLOBAL
-        )
-        parts = {}
-        if scale:
-            parts["gamma"] = make(
-                "gamma", "gamma", [size], gamma_initializer, gamma_regularizer
-            )
-        if center:
-            parts["beta"] = make(
-                "beta", "beta", [size], beta_initializer, beta_regularizer
-            )
-        moving = weights.Maker(make.dtype, None, False, _GLOBAL)
-        for part, start in [
-            ("moving_mean", moving_mean_initializer),
-            ("moving_variance", moving_variance_initializer),
-        ]:
-            parts[part] = moving(part, part, [size], start)
+        dtype = tf.float32 if fused else inputs.dtype
+        make = weights.Maker(dtype, None, trainable, _GLOBAL)
+        parts = normalizers.make_parts(make, size, starts, regularizers)
         return normalizers.normalize(
             inputs, parts, momentum, epsilon, training, fused, data_format
         )

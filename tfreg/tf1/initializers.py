@@ -1,9 +1,9 @@
-"""contrib's initializers, which draw from the variable's name where no seed is given.
+"""contrib's initializers, seeded by the variable's name where no seed is given.
 
     tf1.get_variable("w", [784, 10], initializer=tf1.xavier_initializer())
 
-The trap: an op's seed that counts the ops made before it. Here a variable starts from
-the same values whatever was made before.
+The trap: TF1 derives an op's seed from the number of ops before it. With these
+initializers a variable's initial value doesn't depend on other variables.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ def _compute_fans(shape: Sequence[int]) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class VarianceScaling:
-    """Values whose variance is about `factor / n`, n from the kernel's shape."""
+    """An initializer with variance about `factor / n`, n from the kernel's shape."""
 
     factor: float
     mode: str
@@ -37,7 +37,7 @@ class VarianceScaling:
     def __call__(
         self, shape: Sequence[int], dtype: tf.DType | None = None, place: Seed = (0, 0)
     ) -> tf.Tensor:
-        """Returns the values; `place` is the seed where none was given."""
+        """Returns the values; `place` is the seed if the initializer has none."""
         dtype = dtype or self.dtype
         fan_in, fan_out = _compute_fans(list(shape))
         averages = {"FAN_IN": fan_in, "FAN_OUT": fan_out}
@@ -46,7 +46,7 @@ class VarianceScaling:
         if self.uniform:
             limit = math.sqrt(3 * self.factor / n)
             return tf.random.stateless_uniform(shape, pair, -limit, limit, dtype)
-        # contrib's 1.3 for what truncation takes away; exact it would be 1.29.
+        # Truncation reduces the variance: contrib's 1.3 corrects for it (exactly 1.29).
         deviation = math.sqrt(1.3 * self.factor / n)
         return tf.random.stateless_truncated_normal(
             shape, pair, stddev=deviation, dtype=dtype
@@ -63,17 +63,17 @@ def variance_scaling_initializer(
     """Returns an initializer of values with variance about `factor / n`.
 
     Args:
-        factor: of the variance.
-        mode: whether n is the number of inputs, FAN_IN, of outputs, FAN_OUT, or their
-            mean, FAN_AVG.
-        uniform: values of a uniform distribution, else of a truncated normal one.
-        seed: what the values come from; None: the variable's name and the store.
+        factor: numerator of the variance.
+        mode: n is the number of inputs (FAN_IN), of outputs (FAN_OUT) or their mean
+            (FAN_AVG).
+        uniform: whether the distribution is uniform instead of truncated normal.
+        seed: int; None: derived from the variable's name and the store's seed.
         dtype: floating.
 
     Raises:
-        TypeError: another mode, or a dtype that isn't floating.
+        TypeError: an unknown mode, or a dtype that isn't floating.
 
-    Source: `tf.contrib.layers.variance_scaling_initializer`, with other numbers.
+    Source: `tf.contrib.layers.variance_scaling_initializer`, with other random numbers.
     """
     if mode not in _MODES:
         raise TypeError(
@@ -89,8 +89,8 @@ def xavier_initializer(
 ) -> VarianceScaling:
     """Returns Glorot and Bengio's initializer, of variance `2 / (inputs + outputs)`.
 
-    Args, Raises: as for `variance_scaling_initializer`.
+    The arguments and the errors are those of `variance_scaling_initializer`.
 
-    Source: `tf.contrib.layers.xavier_initializer`, with other numbers.
+    Source: `tf.contrib.layers.xavier_initializer`, with other random numbers.
     """
     return variance_scaling_initializer(1.0, "FAN_AVG", uniform, seed, dtype)

@@ -1,11 +1,11 @@
-"""The layers of contrib and slim: functions that make their variables by name.
+"""The layers of contrib and slim: functions that create their variables by name.
 
     with tf1.arg_scope([layers.conv2d], weights_regularizer=tf1.l2_regularizer(5e-4)):
-        x = layers.repeat(pictures, 2, layers.conv2d, 64, [3, 3], scope="conv1")
+        x = layers.repeat(images, 2, layers.conv2d, 64, [3, 3], scope="conv1")
     x = layers.fully_connected(layers.flatten(x), 10, activation_fn=None)
 
-They are called in the forward function of a `tf1.Model`. The trap: contrib's
-fully_connected and conv2d end in a ReLU where `activation_fn` is left out.
+Call them in the forward function of a `tf1.Model`. The trap: contrib's fully_connected
+and conv2d end in a ReLU if `activation_fn` is left out.
 """
 
 import functools
@@ -79,28 +79,28 @@ def fully_connected(
         inputs: floating `[batch, d1, ..., dn, channels]`.
         num_outputs: size of the last dimension of the outputs.
         activation_fn: None: the outputs are linear.
-        normalizer_fn: called with the outputs, in place of biases.
-        normalizer_params: its further arguments.
+        normalizer_fn: applied to the outputs, instead of biases.
+        normalizer_params: keyword arguments of `normalizer_fn`.
         weights_initializer: as for `get_variable`.
-        weights_regularizer: beside the scope's.
-        biases_initializer: None: no biases.
-        biases_regularizer: beside the scope's.
+        weights_regularizer: in addition to the scope's.
+        biases_initializer: as for `get_variable`; None: no biases.
+        biases_regularizer: in addition to the scope's.
         reuse: as for `variable_scope`.
-        variables_collections: keys of collections, or a dict of them for weights and
-            biases.
-        outputs_collections: keys of collections.
+        variables_collections: keys of the collections that the variables join; or a
+            dict of such keys, for weights and biases.
+        outputs_collections: keys of the collections that the outputs are added to.
         trainable: whether the variables are trained.
-        scope: of the variables' names; None: fully_connected, with a number.
+        scope: variable scope; None: fully_connected, with a number.
 
     Raises:
-        ValueError: `num_outputs` isn't an int, or the channels aren't known.
+        ValueError: `num_outputs` isn't an int, or the channels aren't static.
 
     Source: `tf.contrib.layers.fully_connected`.
     """
     num_outputs = _checks.check_int("num_outputs", num_outputs)
-    inputs = tf.convert_to_tensor(inputs)
-    size = weights.find_channels(inputs, "NHWC")
-    with variable_scopes.variable_scope(scope, "fully_connected", reuse=reuse) as here:
+    inputs, size = weights.convert_inputs(inputs, "NHWC")
+    layer_scope = variable_scopes.variable_scope(scope, "fully_connected", reuse=reuse)
+    with layer_scope as var_scope:
         make = weights.Maker(inputs.dtype, variables_collections, trainable)
         kernel = make(
             "weights",
@@ -113,14 +113,8 @@ def fully_connected(
             num_outputs, biases_initializer, biases_regularizer, normalizer_fn
         )
         outputs = weights.multiply(inputs, kernel, bias)
-        return weights.finish(
-            outputs,
-            here.name,
-            activation_fn,
-            outputs_collections,
-            normalizer_fn,
-            normalizer_params,
-        )
+        functions = weights.bind(normalizer_fn, normalizer_params), activation_fn
+        return weights.finish(outputs, var_scope.name, functions, outputs_collections)
 
 
 linear = functools.partial(fully_connected, activation_fn=None)
@@ -156,23 +150,24 @@ def conv2d(
         inputs: floating `[batch, height, width, channels]`.
         num_outputs: channels of the outputs.
         kernel_size: an int, or height and width.
-        stride: likewise.
+        stride: an int, or height and width.
         padding: SAME or VALID.
-        data_format: None or NHWC, or NCHW where channels are the second dimension.
-        rate: of dilation; an int, or of height and width.
-        scope: of the variables' names; None: Conv, with a number.
-        The others: as for `fully_connected`.
+        data_format: None or NHWC; or NCHW for channels in the second dimension.
+        rate: dilation rate; an int, or height and width.
+        scope: variable scope; None: Conv, with a number.
+
+    The remaining arguments are those of `fully_connected`.
 
     Raises:
-        ValueError: inputs of another rank, or whose channels aren't known.
+        ValueError: inputs of another rank, or without a static number of channels.
 
     Source: `tf.contrib.layers.conv2d`.
     """
-    inputs, data_format = tf.convert_to_tensor(inputs), data_format or "NHWC"
-    size = weights.find_channels(inputs, data_format, 4)
-    with variable_scopes.variable_scope(scope, "Conv", reuse=reuse) as here:
+    data_format = data_format or "NHWC"
+    inputs, size = weights.convert_inputs(inputs, data_format, 4)
+    with variable_scopes.variable_scope(scope, "Conv", reuse=reuse) as var_scope:
         make = weights.Maker(inputs.dtype, variables_collections, trainable)
-        shape = [*weights.pair("kernel_size", kernel_size), size, num_outputs]
+        shape = [*weights.check_pair("kernel_size", kernel_size), size, num_outputs]
         kernel = make(
             "weights", "kernel", shape, weights_initializer, weights_regularizer
         )
@@ -182,14 +177,8 @@ def conv2d(
         outputs = weights.convolve(
             inputs, kernel, bias, stride, padding, data_format, rate
         )
-        return weights.finish(
-            outputs,
-            here.name,
-            activation_fn,
-            outputs_collections,
-            normalizer_fn,
-            normalizer_params,
-        )
+        functions = weights.bind(normalizer_fn, normalizer_params), activation_fn
+        return weights.finish(outputs, var_scope.name, functions, outputs_collections)
 
 
 @add_arg_scope
@@ -216,36 +205,31 @@ def conv2d_transpose(
     """Returns the transpose (the gradient) of a convolution of images.
 
     Args:
-        scope: of the variables' names; None: Conv2d_transpose, with a number.
-        The others: as for `conv2d`.
+        scope: variable scope; None: Conv2d_transpose, with a number.
+
+    The remaining arguments are those of `conv2d`.
 
     Raises:
-        ValueError: inputs of another rank, or whose channels aren't known.
+        ValueError: inputs of another rank, or without a static number of channels.
 
     Source: `tf.contrib.layers.conv2d_transpose`.
     """
-    inputs = tf.convert_to_tensor(inputs)
-    size = weights.find_channels(inputs, data_format, 4)
-    with variable_scopes.variable_scope(scope, "Conv2d_transpose", reuse=reuse) as here:
+    inputs, size = weights.convert_inputs(inputs, data_format, 4)
+    layer_scope = variable_scopes.variable_scope(scope, "Conv2d_transpose", reuse=reuse)
+    with layer_scope as var_scope:
         make = weights.Maker(inputs.dtype, variables_collections, trainable)
-        shape = [*weights.pair("kernel_size", kernel_size), num_outputs, size]
+        shape = [*weights.check_pair("kernel_size", kernel_size), num_outputs, size]
         kernel = make(
             "weights", "kernel", shape, weights_initializer, weights_regularizer
         )
         bias = make.make_bias(
             num_outputs, biases_initializer, biases_regularizer, normalizer_fn
         )
-        outputs = weights.convolve_back(
+        outputs = weights.convolve_transposed(
             inputs, kernel, bias, stride, padding, data_format
         )
-        return weights.finish(
-            outputs,
-            here.name,
-            activation_fn,
-            outputs_collections,
-            normalizer_fn,
-            normalizer_params,
-        )
+        functions = weights.bind(normalizer_fn, normalizer_params), activation_fn
+        return weights.finish(outputs, var_scope.name, functions, outputs_collections)
 
 
 @add_arg_scope
@@ -272,60 +256,67 @@ def separable_conv2d(
     trainable: bool = True,
     scope: Any = None,
 ) -> tf.Tensor:
-    """Returns a convolution of each channel, and a mixture of the channels after it.
+    """Returns a depthwise convolution, followed by a pointwise one.
 
     Args:
-        num_outputs: None: the channels aren't mixed.
-        depth_multiplier: outputs of each channel before the mixture.
+        num_outputs: channels of the outputs; None: no pointwise convolution, and the
+            regularizers replace the scope's.
+        depth_multiplier: channels of the depthwise convolution for each input channel.
         weights_initializer: of depthwise_weights.
-        pointwise_initializer: of pointwise_weights; None: the same.
-        weights_regularizer: of both.
-        scope: of the variables' names; None: SeparableConv2d, with a number.
-        The others: as for `conv2d`.
+        pointwise_initializer: of pointwise_weights; None: `weights_initializer`.
+        weights_regularizer: of both kernels.
+        scope: variable scope; None: SeparableConv2d, with a number.
+
+    The remaining arguments are those of `conv2d`.
 
     Raises:
-        ValueError: inputs of another rank, or whose channels aren't known.
+        ValueError: inputs of another rank, or without a static number of channels.
 
     Source: `tf.contrib.layers.separable_conv2d`.
     """
-    inputs = tf.convert_to_tensor(inputs)
-    size = weights.find_channels(inputs, data_format, 4)
-    with variable_scopes.variable_scope(scope, "SeparableConv2d", reuse=reuse) as here:
-        # contrib makes those of a convolution without mixture itself, by another rule.
-        make = weights.Maker(
-            inputs.dtype, variables_collections, trainable, replace=num_outputs is None
-        )
-        shape = [*weights.pair("kernel_size", kernel_size), size, depth_multiplier]
-        depthwise = make(
-            "depthwise_weights",
-            "depthwise_kernel",
-            shape,
-            weights_initializer,
-            weights_regularizer,
-            "weights",
-        )
-        pointwise, channels = None, size * depth_multiplier
-        if num_outputs is not None:
-            pointwise = make(
-                "pointwise_weights",
-                "pointwise_kernel",
-                [1, 1, channels, num_outputs],
-                pointwise_initializer or weights_initializer,
-                weights_regularizer,
-                "weights",
-            )
-            channels = num_outputs
+    inputs, size = weights.convert_inputs(inputs, data_format, 4)
+    layer_scope = variable_scopes.variable_scope(scope, "SeparableConv2d", reuse=reuse)
+    with layer_scope as var_scope:
+        options = inputs.dtype, variables_collections, trainable
+        make = weights.Maker(*options, replace=num_outputs is None)
+        shape = [*weights.check_pair("kernel_size", kernel_size), size]
+        starts = weights_initializer, pointwise_initializer or weights_initializer
+        sizes = [*shape, depth_multiplier], num_outputs
+        kernels, channels = _make_separable(make, sizes, starts, weights_regularizer)
         bias = make.make_bias(
             channels, biases_initializer, biases_regularizer, normalizer_fn
         )
-        outputs = weights.convolve_each(
-            inputs, depthwise, pointwise, bias, stride, padding, data_format, rate
+        outputs = weights.convolve_separable(
+            inputs, kernels, bias, stride, padding, data_format, rate
         )
-        return weights.finish(
-            outputs,
-            here.name,
-            activation_fn,
-            outputs_collections,
-            normalizer_fn,
-            normalizer_params,
-        )
+        functions = weights.bind(normalizer_fn, normalizer_params), activation_fn
+        return weights.finish(outputs, var_scope.name, functions, outputs_collections)
+
+
+def _make_separable(
+    make: weights.Maker,
+    sizes: tuple[list[int], int | None],
+    initializers: tuple[Initializer, Initializer],
+    regularizer: Regularizer | None,
+) -> tuple[tuple[tf.Variable, tf.Variable | None], int]:
+    """Creates a depthwise kernel, and a pointwise one if `num_outputs` isn't None.
+
+    Args:
+        make: creates the variables.
+        sizes: shape of the depthwise kernel; num_outputs.
+        initializers: of the two kernels.
+        regularizer: of both.
+
+    Returns:
+        The kernels, and the number of channels of their outputs.
+    """
+    shape, num_outputs = sizes
+    channels = shape[2] * shape[3]
+    name, kind = "depthwise_weights", "depthwise_kernel"
+    depthwise = make(name, kind, shape, initializers[0], regularizer, "weights")
+    if num_outputs is None:
+        return (depthwise, None), channels
+    name, kind = "pointwise_weights", "pointwise_kernel"
+    shape = [1, 1, channels, num_outputs]
+    pointwise = make(name, kind, shape, initializers[1], regularizer, "weights")
+    return (depthwise, pointwise), num_outputs

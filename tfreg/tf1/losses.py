@@ -4,8 +4,8 @@
     tf1.losses.mean_squared_error(tf.zeros_like(logits), logits, weights=0.5)
     loss = tf1.losses.get_total_loss()  # both, and every penalty
 
-The trap: `tf.compat.v1.losses` collects nothing in eager code, and on replicas what the
-others have collected too. Here a loss belongs to one step of one replica.
+The trap: `tf.compat.v1.losses` collects nothing in eager code, and mixes the losses of
+all replicas. These losses belong to one step of one replica.
 """
 
 from collections.abc import Hashable
@@ -48,7 +48,7 @@ Reduction = v1.Reduction
 
 
 def _collect(loss: tf.Tensor, name: str, loss_collection: Hashable) -> tf.Tensor:
-    # As TF1 calls the op that computes it.
+    # TF1's name of the op.
     add_loss(variable_scopes.label(loss, f"{name}/value"), loss_collection)
     return loss
 
@@ -64,19 +64,19 @@ def compute_weighted_loss(
 
     Args:
         losses: floating `[batch, d1, ..., dn]`.
-        weights: a scalar, or of the losses' rank with each dimension 1 or the losses'.
-        scope: its name in the collection.
-        loss_collection: key of the collection; None: it isn't collected.
+        weights: a scalar, or a tensor of the same rank that broadcasts to `losses`.
+        scope: name of the loss in the collection.
+        loss_collection: key of the collection; None: the loss isn't collected.
         reduction: one of `Reduction`: NONE, SUM, MEAN (divided by the sum of the
             weights), SUM_OVER_BATCH_SIZE (by the number of losses) or
-            SUM_BY_NONZERO_WEIGHTS (by the number of those that count).
+            SUM_BY_NONZERO_WEIGHTS (by the number of losses with a nonzero weight).
 
     Returns:
         A scalar of the losses' dtype, computed in float32; with NONE `[batch, ...]`.
 
     Raises:
-        ValueError: weights of another shape, another reduction, or eager code outside
-            a step.
+        ValueError: weights that don't broadcast, an unknown reduction, or eager code
+            outside a step.
 
     Source: `tf.compat.v1.losses.compute_weighted_loss`.
     """
@@ -97,7 +97,9 @@ def absolute_difference(
     Args:
         labels: of the shape of the predictions.
         predictions: floating `[batch, d1, ..., dn]`.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.absolute_difference`.
     """
@@ -119,8 +121,10 @@ def cosine_distance(
     Args:
         labels: of the shape of the predictions, unit vectors along the axis.
         predictions: floating, unit vectors along the axis.
-        axis: has to be given.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+        axis: required.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.cosine_distance`.
     """
@@ -143,7 +147,9 @@ def hinge_loss(
     Args:
         labels: 0 or 1, of the shape of the logits.
         logits: floating `[batch, d1, ..., dn]`.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.hinge_loss`.
     """
@@ -160,13 +166,15 @@ def huber_loss(
     loss_collection: Hashable = LOSSES,
     reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> tf.Tensor:
-    """Returns and collects the square of the error, halved, and beyond `delta` a line.
+    """Returns and collects half the squared error, linear beyond `delta`.
 
     Args:
         labels: of the shape of the predictions.
         predictions: floating `[batch, d1, ..., dn]`.
-        delta: where the square becomes a line, in the predictions' unit.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+        delta: error at which the loss becomes linear, in the predictions' unit.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.huber_loss`.
     """
@@ -189,7 +197,9 @@ def log_loss(
         labels: of the shape of the predictions.
         predictions: floating `[batch, d1, ..., dn]`.
         epsilon: added inside the logarithms.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.log_loss`.
     """
@@ -210,13 +220,15 @@ def mean_pairwise_squared_error(
         labels: of the shape of the predictions.
         predictions: floating `[batch, d1, ..., dn]`.
         weights: a scalar, or one per example `[batch, 1, ..., 1]`.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.mean_pairwise_squared_error`.
     """
     weights = tf.cast(weights, tf.float32)
     if weights.shape.rank == 0:
-        # Eager TensorFlow takes the batch's number of elements for an example's.
+        # In eager code TensorFlow divides by the batch's number of elements.
         weights = tf.reshape(weights, [1] * tf.convert_to_tensor(labels).shape.rank)
     loss = v1.mean_pairwise_squared_error(labels, predictions, weights, scope, None)
     return _collect(loss, scope or "mean_pairwise_squared_error", loss_collection)
@@ -235,7 +247,9 @@ def mean_squared_error(
     Args:
         labels: of the shape of the predictions.
         predictions: floating `[batch, d1, ..., dn]`.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.mean_squared_error`.
     """
@@ -257,8 +271,10 @@ def sigmoid_cross_entropy(
     Args:
         multi_class_labels: probabilities, of the shape of the logits.
         logits: floating `[batch, d1, ..., dn]`.
-        label_smoothing: share s of it; labels become `y * (1 - s) + s / 2`.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+        label_smoothing: fraction s; labels become `y * (1 - s) + s / 2`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.sigmoid_cross_entropy`.
     """
@@ -282,8 +298,10 @@ def softmax_cross_entropy(
     Args:
         onehot_labels: probabilities, of the shape of the logits.
         logits: floating `[batch, classes]`.
-        label_smoothing: share s of it; labels become `y * (1 - s) + s / classes`.
-        Those after, Returns, Raises: as for `compute_weighted_loss` of `[batch]`.
+        label_smoothing: fraction s; labels become `y * (1 - s) + s / classes`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss` for losses `[batch]`.
 
     Source: `tf.compat.v1.losses.softmax_cross_entropy`.
     """
@@ -306,7 +324,9 @@ def sparse_softmax_cross_entropy(
     Args:
         labels: integer `[batch, d1, ..., dn]`, or with a last dimension of 1.
         logits: floating `[batch, d1, ..., dn, classes]`.
-        Those after, Returns, Raises: as for `compute_weighted_loss`.
+
+    The remaining arguments, the result and the errors are those of
+    `compute_weighted_loss`.
 
     Source: `tf.compat.v1.losses.sparse_softmax_cross_entropy`.
     """

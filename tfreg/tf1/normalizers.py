@@ -1,13 +1,14 @@
 """contrib's batch_norm and bias_add.
 
-    net = tf1.layers.batch_norm(pictures, is_training=True)
+    net = tf1.layers.batch_norm(images, is_training=True)
     net = tf1.layers.conv2d(net, 64, 3, normalizer_fn=tf1.layers.batch_norm)
 
-The trap: update ops that nobody runs, so that the moving averages never move. Here they
-move when the layer is called, and UPDATE_OPS stays empty.
+The trap: in TF1 the moving averages don't change unless UPDATE_OPS are run. This layer
+updates them when it is called, and UPDATE_OPS stays empty.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -42,57 +43,53 @@ def batch_norm(
     data_format: str = "NHWC",
     scope: Any = None,
 ) -> tf.Tensor:
-    """Returns the inputs, normalized in each channel by the batch of this replica.
+    """Normalizes each channel by the moments of this replica's batch.
 
     Args:
         inputs: floating `[batch, ..., channels]`.
-        decay: share of the old moving averages that each call in training keeps.
-        center: whether there is an offset, beta.
-        scale: whether there is a factor, gamma.
+        decay: fraction of the moving averages that a training step keeps.
+        center: whether to add an offset, beta.
+        scale: whether to multiply by a scale, gamma.
         epsilon: added to the variance.
-        activation_fn: called with the outputs.
+        activation_fn: applied to the outputs.
         param_initializers: of beta, gamma, moving_mean and moving_variance.
-        param_regularizers: of beta and gamma, in place of the scope's.
-        updates_collections: nothing depends on it: the averages move at once.
-        is_training: whether the batch's moments are used and moved to, or the averages
-            are used; known when it is traced.
+        param_regularizers: of beta and gamma, instead of the scope's.
+        updates_collections: ignored: the averages are updated by the call.
+        is_training: whether to normalize by the batch's moments and update the moving
+            averages, instead of using the averages; a Python bool, or a tensor with a
+            static value.
         reuse: as for `variable_scope`.
-        variables_collections: keys of collections, or those of each variable by name.
-        outputs_collections: keys of collections.
-        trainable: of beta and gamma.
-        fused: False: not by TensorFlow's kernel, whose moving variance is of n - 1;
-            which it is with inputs of rank 3 or more than 4, too.
-        data_format: NHWC, or NCHW where channels are the second dimension.
-        scope: of the variables' names; None: BatchNorm, with a number.
+        variables_collections: keys of the collections that the variables join; or a
+            dict of such keys, by the variable's name.
+        outputs_collections: keys of the collections that the outputs are added to.
+        trainable: whether beta and gamma are trained.
+        fused: False: don't use TensorFlow's fused kernel, whose moving variance is
+            divided by `n - 1`. It takes only inputs of rank 2 or 4.
+        data_format: NHWC, or NCHW for channels in the second dimension.
+        scope: variable scope; None: BatchNorm, with a number.
 
     Raises:
-        ValueError: the channels aren't known, or `is_training` isn't.
+        ValueError: the channels or `is_training` aren't static.
 
     Source: `tf.contrib.layers.batch_norm`.
     """
     del updates_collections
-    inputs = tf.convert_to_tensor(inputs)
-    size = weights.find_channels(inputs, data_format)
+    inputs, size = weights.convert_inputs(inputs, data_format)
     fused = fused is not False and inputs.shape.rank in (2, 4)
-    starts, terms = param_initializers or {}, param_regularizers or {}
-    with variable_scopes.variable_scope(scope, "BatchNorm", reuse=reuse) as here:
+    starts: dict[str, Initializer] = {"beta": ZEROS} if center else {}
+    starts |= {"gamma": ONES} if scale else {}
+    starts |= {"moving_mean": ZEROS, "moving_variance": ONES}
+    given = param_initializers or {}
+    starts = {name: given.get(name, start) for name, start in starts.items()}
+    with variable_scopes.variable_scope(scope, "BatchNorm", reuse=reuse) as var_scope:
         dtype = tf.float32 if fused else inputs.dtype
         make = weights.Maker(dtype, variables_collections, trainable, replace=True)
-        moving = dataclasses.replace(make, trainable=False)
-        parts = {}
-        for name, maker, default, is_wanted in [
-            ("beta", make, ZEROS, center),
-            ("gamma", make, ONES, scale),
-            ("moving_mean", moving, ZEROS, True),
-            ("moving_variance", moving, ONES, True),
-        ]:
-            if is_wanted:
-                start = starts.get(name, default)
-                parts[name] = maker(name, name, [size], start, terms.get(name))
+        parts = make_parts(make, size, starts, param_regularizers or {})
         outputs = normalize(
             inputs, parts, decay, epsilon, is_training, fused, data_format
         )
-        return weights.finish(outputs, here.name, activation_fn, outputs_collections)
+        functions = (activation_fn,)
+        return weights.finish(outputs, var_scope.name, functions, outputs_collections)
 
 
 @add_arg_scope
@@ -108,31 +105,57 @@ def bias_add(
     data_format: str = "NHWC",
     scope: Any = None,
 ) -> tf.Tensor:
-    """Returns the inputs plus a variable, biases, for each channel.
+    """Adds a variable, biases, to the channels.
 
     Args:
         inputs: floating `[batch, ..., channels]`.
-        activation_fn: called with the outputs.
+        activation_fn: applied to the outputs.
         initializer: of the biases.
-        regularizer: of the biases, in place of the scope's.
-        reuse, variables_collections, outputs_collections, trainable, data_format: as
-            for `batch_norm`.
-        scope: of the variable's name; None: BiasAdd, with a number.
+        regularizer: of the biases, instead of the scope's.
+        scope: variable scope; None: BiasAdd, with a number.
+
+    The remaining arguments are those of `batch_norm`.
 
     Raises:
-        ValueError: the channels aren't known.
+        ValueError: the channels aren't static.
 
     Source: `tf.contrib.layers.bias_add`.
     """
-    inputs = tf.convert_to_tensor(inputs)
-    size = weights.find_channels(inputs, data_format)
-    with variable_scopes.variable_scope(scope, "BiasAdd", reuse=reuse) as here:
+    inputs, size = weights.convert_inputs(inputs, data_format)
+    with variable_scopes.variable_scope(scope, "BiasAdd", reuse=reuse) as var_scope:
         make = weights.Maker(
             inputs.dtype, variables_collections, trainable, replace=True
         )
         biases = make("biases", "biases", [size], initializer, regularizer)
         outputs = tf.nn.bias_add(inputs, biases, data_format)
-        return weights.finish(outputs, here.name, activation_fn, outputs_collections)
+        functions = (activation_fn,)
+        return weights.finish(outputs, var_scope.name, functions, outputs_collections)
+
+
+def make_parts(
+    make: weights.Maker,
+    size: int,
+    initializers: dict[str, Initializer],
+    regularizers: Mapping[str, Regularizer | None],
+) -> dict[str, tf.Variable]:
+    """Creates the variables of a batch normalization.
+
+    Args:
+        make: creates beta and gamma, and, not trainable, the moving averages.
+        size: number of channels.
+        initializers: by the variable's name, in the order of creation.
+        regularizers: by the variable's name.
+
+    Returns:
+        The variables by name, each of shape `[size]`.
+    """
+    averages = dataclasses.replace(make, trainable=False)
+    parts = {}
+    for name, initializer in initializers.items():
+        create = averages if name.startswith("moving_") else make
+        regularizer = regularizers.get(name)
+        parts[name] = create(name, name, [size], initializer, regularizer)
+    return parts
 
 
 def normalize(
@@ -144,42 +167,46 @@ def normalize(
     fused: bool,
     data_format: str,
 ) -> tf.Tensor:
-    """Returns the inputs normalized by their batch, or by the moving averages.
+    """Normalizes the inputs by their moments, or by the moving averages.
 
-    In training the averages move at once, on replicas each in its own copy, of which
-    the first is kept: as with the update ops of model_deploy's first clone.
+    In training the averages are updated. Each replica updates its own copy, of which
+    the first is kept, as with the update ops of model_deploy's first clone.
 
     Args:
         inputs: of rank 2 or 4 if fused.
-        parts: moving_mean and moving_variance, and beta or gamma where there are any.
-        decay: share of the old averages that is kept.
+        parts: moving_mean and moving_variance; beta and gamma if there are any.
+        decay: fraction of the old averages to keep.
         epsilon: added to the variance.
-        is_training: known when it is traced.
-        fused: by TensorFlow's kernel, whose moving variance is of `n - 1`.
+        is_training: a bool with a static value.
+        fused: whether to use TensorFlow's kernel, whose moving variance is divided by
+            `n - 1`.
         data_format: NHWC or NCHW.
+
+    Raises:
+        ValueError: `is_training` isn't static.
     """
-    is_training = weights.know("is_training", is_training)
+    is_training = weights.check_static_bool("is_training", is_training)
     moving = [parts["moving_mean"], parts["moving_variance"]]
     ones = tf.ones(moving[0].shape, moving[0].dtype)
     gamma = tf.convert_to_tensor(parts.get("gamma", ones))
     beta = tf.convert_to_tensor(parts.get("beta", tf.zeros_like(ones)))
     old = [tf.convert_to_tensor(m) for m in moving]
     run = _run_fused if fused else _run_moments
-    outputs, now = run(inputs, gamma, beta, old, epsilon, is_training, data_format)
+    outputs, moments = run(inputs, gamma, beta, old, epsilon, is_training, data_format)
     if is_training:
-        for variable, before, after in zip(moving, old, now, strict=True):
-            # Of no example the moments are NaN.
+        for variable, before, after in zip(moving, old, moments, strict=True):
+            # The moments of an empty batch are NaN.
             change = tf.where(
                 tf.size(inputs) > 0, before - after, tf.zeros_like(before)
             )
-            _move(variable, (1 - decay) * change)
+            _subtract(variable, (1 - decay) * change)
     return outputs
 
 
-def _move(variable: tf.Variable, change: tf.Tensor) -> None:
+def _subtract(variable: tf.Variable, change: tf.Tensor) -> None:
     if tf.distribute.in_cross_replica_context():
         variable.assign_sub(change)
-    else:  # By the handle: every replica moves its own copy.
+    else:  # By the handle: every replica updates its own copy.
         handle = _tensorflow.get_handle(variable)
         tf.raw_ops.AssignSubVariableOp(resource=handle, value=change)
 
@@ -223,12 +250,12 @@ def _run_moments(
     rank = inputs.shape.rank
     axis = 1 if data_format == "NCHW" else rank - 1
     shape = [1] * axis + [-1] + [1] * (rank - axis - 1)
-    now = old
+    moments = old
     if is_training:
         axes = [a for a in range(rank) if a != axis]
-        now = [tf.reshape(m, [-1]) for m in tf.nn.moments(inputs, axes)]
+        moments = [tf.reshape(m, [-1]) for m in tf.nn.moments(inputs, axes)]
     mean, variance, beta, gamma = (
-        tf.reshape(part, shape) for part in (*now, beta, gamma)
+        tf.reshape(part, shape) for part in (*moments, beta, gamma)
     )
     outputs = tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, epsilon)
-    return outputs, now
+    return outputs, moments

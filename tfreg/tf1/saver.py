@@ -1,12 +1,12 @@
-"""TF1's checkpoints, which know a variable by its name, to and from a model.
+"""Saves and restores TF1's checkpoints, which identify variables by name.
 
-    net(x)  # makes the variables
-    tf1.save("model.ckpt-2000", net)  # tf.compat.v1.train.Saver restores it
-    report = tf1.restore("model.ckpt-2000", net)  # or one that such a Saver wrote
-    report.check()  # raises where one of the model's wasn't restored
+    net(x)  # creates the variables
+    tf1.save("model.ckpt-2000", net)  # tf.compat.v1.train.Saver can restore it
+    report = tf1.restore("model.ckpt-2000", net)  # also a Saver's checkpoint
+    report.check()  # raises if a variable of the model wasn't restored
 
-The trap: a variable whose scope was renamed keeps its random value, and nothing says so
-as long as nobody asks; one of another shape stops the reading half-way.
+The trap: a variable whose scope was renamed keeps its random value without an error;
+one of another shape stops the restoring half-way.
 """
 
 import dataclasses
@@ -20,13 +20,14 @@ from tfreg.tf1 import variables
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a checkpoint and a model have in common.
+    """The result of restoring a checkpoint.
 
     Attributes:
-        restored: names of variables that have the checkpoint's values now.
-        missing: names that the checkpoint doesn't have; they kept their values.
-        different: name -> how it differs in shape or dtype; they kept theirs too.
-        unused: names in the checkpoint that the model doesn't have, as an optimizer's.
+        restored: names of the variables that were restored.
+        missing: names that the checkpoint doesn't have; these keep their values.
+        different: name -> difference in shape or dtype; these keep their values too.
+        unused: names in the checkpoint that the model doesn't have, such as an
+            optimizer's.
     """
 
     restored: tuple[str, ...]
@@ -35,17 +36,17 @@ class Report:
     unused: tuple[str, ...]
 
     def check(self) -> None:
-        """Raises where a variable of the model wasn't restored.
+        """Raises if a variable of the model wasn't restored.
 
         Raises:
-            ValueError: there is one; the message names all.
+            ValueError: a variable is missing or different; the message lists all.
         """
-        lost = [f"{name} is missing" for name in self.missing]
-        lost += [f"{name} is {how}" for name, how in self.different.items()]
-        if lost:
+        problems = [f"{name} is missing" for name in self.missing]
+        problems += [f"{name} is {how}" for name, how in self.different.items()]
+        if problems:
             raise ValueError(
-                f"every variable must be in the checkpoint, got {'; '.join(lost)}: "
-                "rename their scopes, or go on without check()"
+                f"every variable must be in the checkpoint, got {'; '.join(problems)}: "
+                "rename their scopes, or leave out check()"
             )
 
 
@@ -53,12 +54,12 @@ def _list_named(model: variables.VariableStore) -> dict[str, tf.Variable]:
     """Returns the variables by name, and the global step if there is one.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the model has no variables yet.
     """
     named = dict(model.variables_by_name)
     if not named:
         raise ValueError(
-            "the model must have its variables, got none: call it once on a batch"
+            "the model must have variables, got none: call it once on a batch"
         )
     for step in model.collections.get_collection(store.GraphKeys.GLOBAL_STEP):
         named.setdefault("global_step", step)
@@ -70,20 +71,20 @@ def _describe(shape: tf.TensorShape | list[int], dtype: tf.DType) -> str:
 
 
 def restore(path: str | os.PathLike, model: variables.VariableStore) -> Report:
-    """Gives variables the values that a TF1 checkpoint has under their names.
+    """Restores variables from a TF1 checkpoint, by name.
 
     Args:
-        path: prefix of the checkpoint's files, or a folder whose latest one is meant.
-        model: a `Model` or `VariableStore` that has its variables.
+        path: prefix of the checkpoint's files, or a folder, for its latest checkpoint.
+        model: a `Model` or `VariableStore` whose variables exist.
 
     Returns:
-        What was restored, and what wasn't and why.
+        The names of the variables that were restored, and of those that weren't.
 
     Raises:
-        ValueError: the model has no variables yet, or the checkpoint none of them.
+        ValueError: the model has no variables yet, or the checkpoint has none of them.
         tf.errors.OpError: there is no such checkpoint, or it is damaged.
 
-    Source: `tf.compat.v1.train.Saver.restore`, which wants every variable.
+    Source: `tf.compat.v1.train.Saver.restore`, which requires every variable.
     """
     named = _list_named(model)
     reader = tf.train.load_checkpoint(os.fspath(path))
@@ -99,9 +100,9 @@ def restore(path: str | os.PathLike, model: variables.VariableStore) -> Report:
     if not restored:
         raise ValueError(
             f"checkpoint {path} must hold variables of the model, got {sorted(shapes)} "
-            f"for {list(named)}: give the forward function the scopes of the old one"
+            f"for {list(named)}: use the checkpoint's scopes in the forward function"
         )
-    # All are read before one is changed: a damaged file leaves the model as it was.
+    # All are read before any is assigned: a damaged file leaves the model unchanged.
     values = {name: reader.get_tensor(name) for name in restored}
     for name, value in values.items():
         named[name].assign(value)
@@ -114,18 +115,18 @@ def restore(path: str | os.PathLike, model: variables.VariableStore) -> Report:
 
 
 def save(path: str | os.PathLike, model: variables.VariableStore) -> str:
-    """Writes the variables by their names, as TF1's Saver.
+    """Writes a TF1 checkpoint, which stores variables by name.
 
     Args:
         path: prefix of the files `<path>.index` and `<path>.data-00000-of-00001`.
-        model: a `Model` or `VariableStore` that has its variables.
+        model: a `Model` or `VariableStore` whose variables exist.
 
     Returns:
         The path.
 
     Raises:
         ValueError: the model has no variables yet.
-        tf.errors.OpError: it can't be written.
+        tf.errors.OpError: the files can't be written.
 
     Source: `tf.compat.v1.train.Saver.save`, without its state file.
     """

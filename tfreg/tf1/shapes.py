@@ -1,9 +1,10 @@
 """contrib's layers without variables: pooling, dropout, flatten, and repetition.
 
-    x = tf1.layers.max_pool2d(pictures, [2, 2])
+    x = tf1.layers.max_pool2d(images, [2, 2])
     x = tf1.layers.dropout(tf1.layers.flatten(x), keep_prob=0.5, is_training=True)
 
-The trap: contrib's dropout has the share that is kept, tf.layers's that is dropped.
+The trap: contrib's dropout takes the fraction to keep, that of tf.layers the fraction
+to drop.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -33,11 +34,11 @@ def max_pool2d(
     Args:
         inputs: `[batch, height, width, channels]`.
         kernel_size: an int, or height and width.
-        stride: likewise.
+        stride: an int, or height and width.
         padding: VALID or SAME.
-        data_format: NHWC, or NCHW where channels are the second dimension.
-        outputs_collections: keys of collections.
-        scope: name in them.
+        data_format: NHWC, or NCHW for channels in the second dimension.
+        outputs_collections: keys of the collections that the outputs are added to.
+        scope: name of the outputs in the collections.
 
     Source: `tf.contrib.layers.max_pool2d`.
     """
@@ -62,7 +63,7 @@ def avg_pool2d(
 ) -> tf.Tensor:
     """Returns the mean of each window and channel.
 
-    Args: as for `max_pool2d`.
+    The arguments are those of `max_pool2d`.
 
     Source: `tf.contrib.layers.avg_pool2d`.
     """
@@ -82,12 +83,20 @@ def pool(
     outputs_collections: Collections,
     name: str,
 ) -> tf.Tensor:
-    """Returns a pooling of windows of kernel_size, stride, padding, data_format."""
+    """Returns the outputs of a pooling function, added to collections.
+
+    Args:
+        function: `tf.nn.max_pool2d` or `tf.nn.avg_pool2d`.
+        inputs: as for `max_pool2d`.
+        window: its kernel_size, stride, padding and data_format.
+        outputs_collections: as for `max_pool2d`.
+        name: of the outputs in the collections.
+    """
     kernel_size, stride, padding, data_format = window
     outputs = function(
         inputs,
-        weights.pair("kernel_size", kernel_size),
-        weights.pair("stride", stride),
+        weights.check_pair("kernel_size", kernel_size),
+        weights.check_pair("stride", stride),
         padding.upper(),
         data_format,
     )
@@ -104,25 +113,24 @@ def dropout(
     scope: Any = None,
     seed: int | None = None,
 ) -> tf.Tensor:
-    """Returns the inputs, in training with a share of zeros and the others scaled up.
+    """Applies dropout.
 
-    What is dropped is a function of the step, the model's seed, the scope's name, the
-    seed, the replica and the pass, of which a step may have several: another choice
-    than TF1's. See `tfreg.layers.Dropout`.
+    The mask is a function of the step, the model's seed, the scope's name, the seed,
+    the replica and the pass, of which a step may have several; TF1 draws another one.
+    See `tfreg.layers.Dropout`.
 
     Args:
         inputs: floating.
-        keep_prob: share that is kept, above 0 and at most 1.
-        noise_shape: of what is chosen, with 1 where a dimension is dropped whole; None:
-            that of the inputs.
-        is_training: False: nothing is dropped; known when it is traced.
-        outputs_collections: keys of collections.
+        keep_prob: fraction to keep, above 0 and at most 1.
+        noise_shape: shape of the mask, 1 for a dimension that is dropped as a unit;
+            None: the shape of the inputs.
+        is_training: whether to drop; a Python bool, or a tensor with a static value.
+        outputs_collections: keys of the collections that the outputs are added to.
         scope: its name; None: Dropout, with a number.
-        seed: None: the step's alone.
+        seed: int; None: the step's seed alone.
 
     Raises:
-        ValueError: `keep_prob` is out of range; in training outside a step whose number
-            is known.
+        ValueError: `keep_prob` is out of range, or the training step has no number.
 
     Source: `tf.contrib.layers.dropout`.
     """
@@ -132,13 +140,13 @@ def dropout(
             "write 0.5 for a half"
         )
     inputs = tf.convert_to_tensor(inputs)
-    with variable_scopes.variable_scope(scope, "Dropout") as here:
+    with variable_scopes.variable_scope(scope, "Dropout") as var_scope:
         outputs = inputs
-        if weights.know("is_training", is_training) and keep_prob < 1:
-            name = here.name if seed is None else f"{here.name}/{seed}"
-            owner = variable_scopes.get_pass(here.name).owner
+        if weights.check_static_bool("is_training", is_training) and keep_prob < 1:
+            name = var_scope.name if seed is None else f"{var_scope.name}/{seed}"
+            owner = variable_scopes.get_pass(var_scope.name).owner
             outputs = masks.drop_out(inputs, 1 - keep_prob, name, owner, noise_shape)
-        return weights.collect(outputs_collections, here.name, outputs)
+        return weights.collect(outputs_collections, var_scope.name, outputs)
 
 
 @add_arg_scope
@@ -151,8 +159,8 @@ def flatten(
 
     Args:
         inputs: of rank 1 or more.
-        outputs_collections: keys of collections.
-        scope: name in them.
+        outputs_collections: keys of the collections that the outputs are added to.
+        scope: name of the outputs in the collections.
 
     Source: `tf.contrib.layers.flatten`.
     """
@@ -173,15 +181,15 @@ def one_hot_encoding(
     outputs_collections: Collections = None,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """Returns integer labels `[batch]` as `[batch, num_classes]`.
+    """Returns the one-hot encoding `[batch, num_classes]` of labels `[batch]`.
 
     Args:
-        labels: classes from 0 on.
-        num_classes: how many there are.
-        on_value: at the class.
-        off_value: elsewhere.
-        outputs_collections: keys of collections.
-        scope: name in them.
+        labels: integer, from 0 to `num_classes - 1`.
+        num_classes: number of classes.
+        on_value: value at the label.
+        off_value: value of the other classes.
+        outputs_collections: keys of the collections that the outputs are added to.
+        scope: name of the outputs in the collections.
 
     Source: `tf.contrib.layers.one_hot_encoding`.
     """
@@ -206,14 +214,15 @@ def repeat(
     *args: Any,
     **kwargs: Any,
 ) -> tf.Tensor:
-    """Returns what a layer makes of the inputs, of its outputs, and so on.
+    """Applies the same layer several times in a row.
 
     Args:
-        inputs: of the first.
-        repetitions: how many there are.
-        layer: a function of this module; its scopes are NAME/NAME_1, NAME/NAME_2, ...
-        *args: of the layer.
-        **kwargs: of the layer; with `scope` as NAME, else it is the layer's name.
+        inputs: of the first layer.
+        repetitions: number of layers.
+        layer: a function of `tf1.layers`; its scopes are NAME/NAME_1, NAME/NAME_2, ...
+        *args: the layer's other arguments.
+        **kwargs: the layer's other arguments; `scope` is NAME, by default the name of
+            the layer.
 
     Source: `tf.contrib.layers.repeat`.
     """
@@ -226,13 +235,13 @@ def stack(
     stack_args: Sequence[Any],
     **kwargs: Any,
 ) -> tf.Tensor:
-    """Returns what several layers of a kind make of the inputs, one after another.
+    """Applies a layer several times in a row, with different arguments.
 
     Args:
-        inputs: of the first.
-        layer: a function of this module; its scopes are as for `repeat`.
-        stack_args: for each its argument, or a list of them.
-        **kwargs: of all, as for `repeat`.
+        inputs: of the first layer.
+        layer: a function of `tf1.layers`, with scopes as for `repeat`.
+        stack_args: for each layer its argument, or a list of arguments.
+        **kwargs: the arguments that all layers have, as for `repeat`.
 
     Source: `tf.contrib.layers.stack`.
     """
@@ -250,7 +259,7 @@ def _chain(
     kwargs = dict(kwargs)
     scope = kwargs.pop("scope", None)
     with variable_scopes.variable_scope(scope, default_name):
-        function = getattr(layer, "func", layer)  # Of a functools.partial.
+        function = getattr(layer, "func", layer)  # For a functools.partial.
         name = scope or getattr(function, "__name__", default_name.lower())
         for number, args in enumerate(each, 1):
             inputs = layer(inputs, *args, scope=f"{name}_{number}", **kwargs)
@@ -260,15 +269,15 @@ def _chain(
 def convert_collection_to_dict(
     collection: Hashable, clear_collection: bool = False
 ) -> dict[str, tf.Tensor]:
-    """Returns what `outputs_collections` have collected in this step, by layers' names.
+    """Returns the outputs that this step has added to a collection, by layer name.
 
     Args:
-        collection: its key.
-        clear_collection: whether it is emptied.
+        collection: key of the collection, as in `outputs_collections`.
+        clear_collection: whether to empty the collection.
 
     Source: `tf.contrib.layers.utils.convert_collection_to_dict`.
     """
-    found = collections.get_collection(collection)
+    outputs = collections.get_collection(collection)
     if clear_collection:
         collections.clear_collection(collection)
-    return {name: tensor for tensor in found for name in tensor.aliases}
+    return {name: tensor for tensor in outputs for name in tensor.aliases}

@@ -1,10 +1,10 @@
-"""The losses that a step has collected, and their sum with every penalty.
+"""The losses collected in a step, and their sum with every penalty.
 
     tf1.losses.add_loss(tf.reduce_mean(logits**2))  # in a step
     loss = tf1.losses.get_total_loss()
 
-The trap: losses collected in a tf.function that is called in the step are another
-trace's. A total that would miss them raises.
+The trap: a loss collected in a tf.function belongs to that function's trace, and the
+step that calls it can't read it. A total that would miss such a loss raises.
 """
 
 from collections.abc import Hashable
@@ -20,11 +20,12 @@ LOSSES = store.GraphKeys.LOSSES
 
 @scopes.do_not_convert
 def add_loss(loss: tf.Tensor, loss_collection: Hashable = LOSSES) -> None:
-    """Adds a loss of this step to a collection, by default to what the total sums.
+    """Adds a loss of this step to a collection, by default the one that is totalled.
 
     Args:
-        loss: scalar; on replicas a mean over this one's examples, or the same on all.
-        loss_collection: its key; None: nothing is added.
+        loss: scalar; on replicas a mean over this replica's examples, or the same on
+            all replicas.
+        loss_collection: key of the collection; None: nothing is added.
 
     Raises:
         ValueError: in eager code outside a step.
@@ -36,7 +37,7 @@ def add_loss(loss: tf.Tensor, loss_collection: Hashable = LOSSES) -> None:
     record = scopes.get_record()
     if record is None:
         raise ValueError(
-            "a loss must be added inside a step, got one in eager code outside: "
+            "a loss must be added inside a step, got one in eager code outside a step: "
             f"{ownership.ADVICE}, or pass loss_collection=None"
         )
     if not hasattr(loss, "_tfreg_name"):
@@ -48,7 +49,7 @@ def add_loss(loss: tf.Tensor, loss_collection: Hashable = LOSSES) -> None:
 def get_losses(
     scope: str | None = None, loss_collection: Hashable = LOSSES
 ) -> list[tf.Tensor]:
-    """Returns the losses that this step has collected, unshared on replicas.
+    """Returns the losses collected in this step, on replicas not yet divided.
 
     Args:
         scope: regular expression that a name must match at its beginning.
@@ -60,7 +61,7 @@ def get_losses(
 
 
 def get_regularization_losses(scope: str | None = None) -> list[tf.Tensor]:
-    """Returns every penalty, evaluated now, unshared on replicas.
+    """Returns every penalty, evaluated now, on replicas not yet divided.
 
     Args:
         scope: regular expression that a name must match at its beginning.
@@ -73,7 +74,9 @@ def get_regularization_losses(scope: str | None = None) -> list[tf.Tensor]:
 def get_regularization_loss(
     scope: str | None = None, name: str = "total_regularization_loss"
 ) -> tf.Tensor:
-    """Returns the sum of the penalties, unshared on replicas; 0.0 of none.
+    """Returns the sum of all penalties, 0.0 if there are none.
+
+    On replicas it is not yet divided.
 
     Args:
         scope: regular expression that a name must match at its beginning.
@@ -93,16 +96,16 @@ def get_total_loss(
 ) -> tf.Tensor:
     """Returns the sum of the step's losses and of every penalty.
 
-    In a replica it is that replica's share, as of `tfreg.losses.total_loss`: all shares
-    add up to the mean of the replicas' losses and each penalty once, as the clones of
-    TF1's model_deploy did.
+    In a replica it is that replica's share, as with `tfreg.losses.total_loss`: the
+    shares add up to the mean of the replicas' losses plus each penalty once, as with
+    the clones of TF1's model_deploy.
 
     Args:
-        add_regularization_losses: False: the losses of the data alone.
+        add_regularization_losses: whether to add the penalties.
         name: of the operation.
         scope: regular expression that the names must match at their beginning.
-        num_examples: over how many examples the losses are means, where the replicas'
-            numbers differ.
+        num_examples: number of examples averaged in the losses, if it differs between
+            replicas.
 
     Raises:
         ValueError: nothing was collected; a loss isn't a scalar; a loss or a penalty
@@ -110,20 +113,20 @@ def get_total_loss(
 
     Source: `tf.compat.v1.losses.get_total_loss`.
     """
-    found = get_losses(scope)
-    for loss in found:
+    collected = get_losses(scope)
+    for loss in collected:
         if loss.shape.rank != 0:
             raise ValueError(
                 f"losses must be scalars, got {loss}: reduce it, or collect it under "
-                "another key by loss_collection="
+                "another key with loss_collection="
             )
-    _check_hidden(scope, bool(found))
-    data = tf.constant(0.0) if not found else terms.add_up(found)
-    scope = scope if add_regularization_losses else r"(?!)"  # Which matches no name.
-    # As with model_deploy's clones, where each loss is a mean of as many examples.
+    _check_hidden(scope, bool(collected))
+    data = terms.add_up(collected) if collected else tf.constant(0.0)
+    scope = scope if add_regularization_losses else r"(?!)"  # Matches no name.
+    # model_deploy's clones all have the same number of examples.
     number = 1 if num_examples is None else num_examples
     parts = totals.split_total(data, num_examples=number, scope=scope)
-    if not (found or parts.penalties):
+    if not (collected or parts.penalties):
         raise ValueError(
             "losses must be collected before their total, got none: call a loss of "
             "tf1.losses in this step, or tf1.losses.add_loss"
@@ -132,9 +135,9 @@ def get_total_loss(
 
 
 def _check_hidden(scope: str | None, has_losses: bool) -> None:
-    """Raises where losses were collected in a function that this step calls."""
+    """Raises if losses were collected in a function that this step calls."""
     key = store.get_default_store(), LOSSES
-    # Nobody knows which functions eager code calls beside its own losses.
+    # In eager code a function's losses can't be attributed to a step.
     if has_losses and scopes.get_graph() is None:
         return
     for record in scopes.get_hidden_records():
@@ -147,5 +150,6 @@ def _check_hidden(scope: str | None, has_losses: bool) -> None:
                 raise ValueError(
                     f"{name} must be collected in the step that sums it, got it "
                     "collected in another function, branch or loop: call "
-                    "get_total_loss there, or return the loss and add_loss it here"
+                    "get_total_loss there, or return the loss and add_loss it in the "
+                    "step"
                 )

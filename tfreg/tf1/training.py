@@ -1,12 +1,12 @@
-"""What create_train_op and optimize_loss did, as a function that makes one step.
+"""create_train_op and optimize_loss, which return a function for one training step.
 
     train_step = tf1.create_train_op(total_loss, optimizer, clip_gradient_norm=5.0)
     loss = tf.function(train_step)(x, y)  # total_loss(x, y), and an update
     loss = strategy.reduce("SUM", strategy.run(train_step, (x, y)), axis=None)
 
-The order is slim's: add up over replicas, multiply, clip each variable's gradient by
-its norm, apply. The trap: an average over replicas of totals that each hold every
-penalty, or their sum. Here the total is a share, and anything else is refused.
+The order is slim's: sum the gradients over the replicas, multiply them, clip each by
+its norm, apply them. The trap: on replicas each total has every penalty, and their sum
+counts it once per replica. So a total must be the replica's share; another one raises.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ from tfreg.collections import scopes, store
 from tfreg.optimizers import gradients
 from tfreg.tf1 import variables
 
-Pairs = list[tuple[Any, tf.Variable]]  # A gradient, None or IndexedSlices; variable.
+Pairs = list[tuple[Any, tf.Variable]]  # A gradient (or None) and its variable.
 Transform = Callable[[Pairs], Pairs]
 Multipliers = Mapping[Any, Any]
 
 v1 = tf.compat.v1.train
-_USE_GLOBAL_STEP = 0  # As slim calls its default.
+_USE_GLOBAL_STEP = 0  # slim's name of the default.
 _OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "Adagrad": v1.AdagradOptimizer,
     "Adam": v1.AdamOptimizer,
@@ -39,7 +39,18 @@ _OPTIMIZERS: dict[str, Callable[..., Any]] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainStep:
-    """One step of training: called with a batch, it updates and returns the loss."""
+    """One training step: called with a batch, it updates and returns the loss.
+
+    Attributes:
+        total_loss: function of a batch -> scalar loss.
+        optimizer: of tfreg, `tf.compat.v1.train` or Keras.
+        transform: pairs of gradient and variable -> the pairs to apply.
+        variables: as `variables_to_train` of `create_train_op`.
+        global_step: as for `create_train_op`.
+        increments: whether to increment the global step.
+        check_numerics: as for `create_train_op`.
+        summarizes: whether to summarize the gradients.
+    """
 
     total_loss: Callable[..., tf.Tensor]
     optimizer: Any
@@ -55,28 +66,28 @@ class TrainStep:
         """Updates the variables once.
 
         Args:
-            *args: of the function that returns the loss.
-            **kwargs: likewise.
+            *args: arguments of `total_loss`.
+            **kwargs: arguments of `total_loss`.
 
         Returns:
-            The loss before the update, in a replica its share of it.
+            The loss before the update, in a replica the replica's share of it.
 
         Raises:
-            ValueError: the loss is no scalar, or on replicas no share; there is nothing
-                to train, or what is to be trained has no gradient.
+            ValueError: the loss isn't a scalar, or on replicas not a share; there are
+                no variables to train, or they have no gradients.
         """
         step = self._find_step()
         number = getattr(self.optimizer, "step", None) if step is None else step
         with scopes.step_scope(number), tf.GradientTape() as tape:
             loss = _check_loss(self.total_loss(*args, **kwargs))
-        trained = self._find_variables()
-        found = gradients.sum_over_replicas(tape.gradient(loss, trained))
-        pairs = self.transform(list(zip(found, trained, strict=True)))
+        trained = self._list_variables()
+        summed = gradients.sum_over_replicas(tape.gradient(loss, trained))
+        pairs = self.transform(list(zip(summed, trained, strict=True)))
         if self.summarizes:
             _summarize(pairs, step)
         if self.check_numerics:
             loss = tf.debugging.check_numerics(loss, "LossTensor is inf or nan")
-        with tf.control_dependencies([loss]):  # No update by a loss that is refused.
+        with tf.control_dependencies([loss]):  # No update if the check fails.
             _apply(self.optimizer, pairs)
             if step is not None and self.increments:
                 step.assign_add(1)
@@ -89,22 +100,22 @@ class TrainStep:
         mirrored = isinstance(step, tf.distribute.DistributedValues)
         if step is not None and _count_replicas() > 1 and not mirrored:
             raise ValueError(
-                "global_step must be made in strategy.scope(), got one that each "
+                "global_step must be created in strategy.scope(), got one that each "
                 "replica would increment: call tf1.get_or_create_global_step() there"
             )
         return step  # type: ignore[return-value]
 
-    def _find_variables(self) -> list[tf.Variable]:
+    def _list_variables(self) -> list[tf.Variable]:
         given = self.variables
-        found = variables.trainable_variables() if given is None else given
-        found = list(found() if callable(found) else found)
-        if not found:
+        trained = variables.trainable_variables() if given is None else given
+        trained = list(trained() if callable(trained) else trained)
+        if not trained:
             raise ValueError(
-                "variables_to_train must hold variables, got none: they are made by "
-                "the model's first call, so pass a function that lists them, as "
-                "lambda: tf1.trainable_variables(scope)"
+                "variables_to_train must hold variables, got none: pass a function "
+                "that lists them after the model's first call has created them, such "
+                "as lambda: tf1.trainable_variables(scope)"
             )
-        return found
+        return trained
 
 
 def _count_replicas() -> int:
@@ -119,9 +130,9 @@ def _check_loss(loss: Any) -> tf.Tensor:
         )
     if _count_replicas() > 1 and not getattr(loss, "_tfreg_is_share", False):
         raise ValueError(
-            "total_loss must return a share of the total on replicas, got another "
-            "tensor, whose penalties would count once on each: return what "
-            "tf1.losses.get_total_loss() or tfreg.losses.total_loss(data_loss) gives"
+            "total_loss must return the replica's share of the total, got a tensor "
+            "whose penalties would count once per replica: return "
+            "tf1.losses.get_total_loss() or tfreg.losses.total_loss(data_loss)"
         )
     return loss
 
@@ -129,17 +140,17 @@ def _check_loss(loss: Any) -> tf.Tensor:
 def _apply(optimizer: Any, pairs: Pairs) -> None:
     """Applies gradients that are summed over the replicas."""
     if isinstance(optimizer, optimizers.Optimizer):
-        found, trained = zip(*pairs, strict=True)
-        optimizer.apply(found, trained, summed=True)
+        summed, trained = zip(*pairs, strict=True)
+        optimizer.apply(summed, trained, summed=True)
         return
-    # The others add up what the replicas have, which here is the sum on each.
+    # The other optimizers sum over the replicas, each of which has the sum already.
     replicas = _count_replicas()
     shared = [(_scale(g, 1 / replicas) if replicas > 1 else g, v) for g, v in pairs]
     optimizer.apply_gradients([(g, v) for g, v in shared if g is not None])
 
 
 def _map(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
-    """Returns a gradient with its values, those of IndexedSlices, mapped."""
+    """Applies a function to the values of a gradient, also of IndexedSlices."""
     if isinstance(gradient, tf.IndexedSlices):
         values = function(gradient.values)
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
@@ -151,22 +162,25 @@ def _scale(gradient: Any, factor: Any) -> Any:
 
 
 def _list_names(variable: tf.Variable) -> list[Any]:
-    """Returns by what a variable can be meant: itself, and its name in two forms."""
+    """Returns the keys that refer to a variable: its ref, and its name in two forms."""
     return [variable.ref(), variable.name, variable.name.rpartition(":")[0]]
 
 
 def multiply_gradients(
     grads_and_vars: Pairs, gradient_multipliers: Multipliers
 ) -> Pairs:
-    """Returns pairs with some gradients multiplied.
+    """Multiplies the gradients of some variables.
 
     Args:
-        grads_and_vars: a gradient and its variable each.
+        grads_and_vars: pairs of a gradient and its variable.
         gradient_multipliers: a variable's name or `variable.ref()` -> a number or a
             scalar tensor.
 
+    Returns:
+        All pairs, in the same order.
+
     Raises:
-        ValueError: a key is no variable of the pairs, or one whose gradient is None.
+        ValueError: a key isn't a variable of the pairs, or its gradient is None.
 
     Source: `tf.contrib.training.multiply_gradients`.
     """
@@ -175,8 +189,8 @@ def multiply_gradients(
     for key in gradient_multipliers:
         if named.get(key) is None:
             raise ValueError(
-                "gradient_multipliers must name variables that are trained and have a "
-                f"gradient, got {key!r}: name one of {[v.name for v in trained]}"
+                "gradient_multipliers must name trained variables with a gradient, "
+                f"got {key!r}: name one of {[v.name for v in trained]}"
             )
     multiplied = []
     for gradient, variable in grads_and_vars:
@@ -188,11 +202,14 @@ def multiply_gradients(
 
 
 def clip_gradient_norms(grads_and_vars: Pairs, max_norm: float) -> Pairs:
-    """Returns pairs with each gradient clipped by its own norm.
+    """Clips each gradient by its own norm.
 
     Args:
-        grads_and_vars: a gradient and its variable each.
+        grads_and_vars: pairs of a gradient and its variable.
         max_norm: the largest norm.
+
+    Returns:
+        All pairs, in the same order.
 
     Source: `tf.contrib.training.clip_gradient_norms`.
     """
@@ -201,8 +218,8 @@ def clip_gradient_norms(grads_and_vars: Pairs, max_norm: float) -> Pairs:
 
 
 def _clip_by_global_norm(grads_and_vars: Pairs, max_norm: float) -> Pairs:
-    found, trained = zip(*grads_and_vars, strict=True)
-    clipped, _ = tf.clip_by_global_norm(found, max_norm)
+    unclipped, trained = zip(*grads_and_vars, strict=True)
+    clipped, _ = tf.clip_by_global_norm(unclipped, max_norm)
     return list(zip(clipped, trained, strict=True))
 
 
@@ -228,42 +245,40 @@ def create_train_op(
     check_numerics: bool = True,
     transform_grads_fn: Transform | None = None,
 ) -> TrainStep:
-    """Returns a function that makes one step: of a batch -> its loss.
+    """Returns a function for one training step: a batch -> its loss.
 
-    It works eagerly, in a tf.function and in `strategy.run`, where the gradients of all
-    replicas are added up first.
+    It works eagerly, in a tf.function and in `strategy.run`, where the gradients are
+    summed over the replicas first.
 
     Args:
-        total_loss: function of a batch; returns the loss to train by, on replicas what
-            `tf1.losses.get_total_loss` gives.
+        total_loss: function of a batch -> scalar loss; on replicas the result of
+            `tf1.losses.get_total_loss`.
         optimizer: of tfreg, `tf.compat.v1.train` or Keras.
-        global_step: integer variable, one more after each step; by default the store's;
+        global_step: integer variable, incremented by each step; by default the store's;
             None: none.
         variables_to_train: a list, or a function that returns one; None: the trainable
             variables of the store's TF1 models.
         clip_gradient_norm: largest norm of each variable's gradient; 0: no clipping.
-        summarize_gradients: whether `tf.summary` gets each gradient and its norm.
-        gradient_multipliers: a variable's name or `variable.ref()` -> factor; comes
-            before the clipping.
-        check_numerics: whether a loss that isn't finite raises, before the update; XLA
-            doesn't check.
-        transform_grads_fn: pairs of gradient and variable -> the pairs to apply; comes
+        summarize_gradients: whether to write each gradient and its norm to
+            `tf.summary`.
+        gradient_multipliers: a variable's name or `variable.ref()` -> multiplier,
+            applied before the clipping.
+        check_numerics: whether a loss that isn't finite raises before the update; not
+            with XLA.
+        transform_grads_fn: pairs of gradient and variable -> the pairs to apply, called
             after the clipping.
 
     Source: `slim.learning.create_train_op`, `tf.contrib.training.create_train_op`.
     """
-
-    def transform(pairs: Pairs) -> Pairs:
-        if gradient_multipliers:
-            pairs = multiply_gradients(pairs, gradient_multipliers)
-        if clip_gradient_norm > 0:
-            pairs = clip_gradient_norms(pairs, clip_gradient_norm)
-        return pairs if transform_grads_fn is None else transform_grads_fn(pairs)
-
+    clip = functools.partial(clip_gradient_norms, max_norm=clip_gradient_norm)
     return TrainStep(
         total_loss=total_loss,
         optimizer=optimizer,
-        transform=transform,
+        transform=_chain_transforms(
+            gradient_multipliers,
+            clip if clip_gradient_norm > 0 else None,
+            transform_grads_fn,
+        ),
         variables=variables_to_train,
         global_step=global_step,
         increments=True,
@@ -284,32 +299,32 @@ def optimize_loss(
     variables: Any = None,
     increment_global_step: bool = True,
 ) -> TrainStep:
-    """Returns a function that makes one step: of a batch -> its loss.
+    """Returns a function for one training step: a batch -> its loss.
 
     Args:
-        loss: function of a batch; returns the loss to train by, on replicas what
-            `tf1.losses.get_total_loss` gives.
-        global_step: integer variable, one more after each step; None: the store's, if
+        loss: function of a batch -> scalar loss; on replicas the result of
+            `tf1.losses.get_total_loss`.
+        global_step: integer variable, incremented by each step; None: the store's, if
             it has one.
-        learning_rate: a float or a scalar tensor or variable; None: the optimizer's.
-        optimizer: Adagrad, Adam, Ftrl, Momentum, RMSProp or SGD; or a class or function
-            called with the learning rate, if there is one; or an optimizer.
-        gradient_multipliers: a variable's name or `variable.ref()` -> factor; comes
-            before the clipping.
-        clip_gradients: largest norm of all gradients together; or a function, pairs of
-            gradient and variable -> those to apply; None: no clipping.
+        learning_rate: a float, a scalar tensor or a variable; None: the optimizer's.
+        optimizer: Adagrad, Adam, Ftrl, Momentum, RMSProp or SGD; a class or function
+            that takes the learning rate, if there is one; or an optimizer.
+        gradient_multipliers: a variable's name or `variable.ref()` -> multiplier,
+            applied before the clipping.
+        clip_gradients: largest global norm of the gradients; or a function, pairs of
+            gradient and variable -> the pairs to apply; None: no clipping.
         learning_rate_decay_fn: (learning rate, global step) -> learning rate.
         variables: as `variables_to_train` of `create_train_op`.
-        increment_global_step: whether the step is counted.
+        increment_global_step: whether to increment the global step.
 
     Raises:
-        ValueError: an argument isn't as above.
+        ValueError: an optimizer, a learning rate or a decay that isn't as above.
 
     Source: `tf.contrib.layers.optimize_loss`.
     """
     if global_step is None:
-        found = store.get_default_store().get_collection(store.GraphKeys.GLOBAL_STEP)
-        global_step = found[0] if found else None
+        steps = store.get_default_store().get_collection(store.GraphKeys.GLOBAL_STEP)
+        global_step = steps[0] if steps else None
     if learning_rate_decay_fn is not None and global_step is None:
         raise ValueError(
             "global_step must be given for learning_rate_decay_fn, got None: call "
@@ -318,20 +333,13 @@ def optimize_loss(
     decay = learning_rate_decay_fn and functools.partial(
         _decay, learning_rate_decay_fn, learning_rate, global_step
     )
-
-    def transform(pairs: Pairs) -> Pairs:
-        if gradient_multipliers:
-            pairs = multiply_gradients(pairs, gradient_multipliers)
-        if callable(clip_gradients):
-            return clip_gradients(pairs)
-        if clip_gradients is None:
-            return pairs
-        return _clip_by_global_norm(pairs, clip_gradients)
-
+    clip: Any = clip_gradients
+    if not (clip is None or callable(clip)):
+        clip = functools.partial(_clip_by_global_norm, max_norm=clip)
     return TrainStep(
         total_loss=loss,
-        optimizer=_make_optimizer(optimizer, learning_rate, decay),
-        transform=transform,
+        optimizer=_build_optimizer(optimizer, learning_rate, decay),
+        transform=_chain_transforms(gradient_multipliers, clip),
         variables=variables,
         global_step=global_step,
         increments=increment_global_step,
@@ -340,15 +348,30 @@ def optimize_loss(
     )
 
 
+def _chain_transforms(
+    multipliers: Multipliers | None, *functions: Transform | None
+) -> Transform:
+    """Returns a function that multiplies gradients, then applies those not None."""
+
+    def transform(pairs: Pairs) -> Pairs:
+        if multipliers:
+            pairs = multiply_gradients(pairs, multipliers)
+        for function in functions:
+            pairs = pairs if function is None else function(pairs)
+        return pairs
+
+    return transform
+
+
 def _decay(
     function: Callable[..., Any], learning_rate: Any, step: Any, number: Any = None
 ) -> tf.Tensor:
-    """Returns the rate now; TF1's optimizers ask without a number, tfreg's with one."""
+    """Returns the current rate; tfreg's optimizers pass the step, TF1's don't."""
     rate = function(learning_rate, step if number is None else number)
-    return rate() if callable(rate) else rate  # As TF1's decays are in eager code.
+    return rate() if callable(rate) else rate  # TF1's decays are, in eager code.
 
 
-def _make_optimizer(
+def _build_optimizer(
     optimizer: Any, learning_rate: Any, decay: Callable[..., tf.Tensor] | None
 ) -> Any:
     real = isinstance(learning_rate, float) and learning_rate >= 0
@@ -368,12 +391,7 @@ def _make_optimizer(
             f"optimizer must be one of {', '.join(_OPTIMIZERS)}, a class, a function "
             f"or an optimizer, got {optimizer!r}: choose one of them"
         )
-    if (
-        rate is None
-        and kind is not optimizer
-        or rate is None
-        and isinstance(kind, type)
-    ):
+    if rate is None and (kind is not optimizer or isinstance(kind, type)):
         raise ValueError(
             f"learning_rate must be given for the optimizer {optimizer!r}, got None: "
             "write for example 0.01"

@@ -1,12 +1,13 @@
-"""TF1's variable scopes: names, defaults and reuse, counted anew in each forward pass.
+"""TF1's variable scopes: names, defaults and reuse, restarted in each forward pass.
 
     with tf1.variable_scope("fc", regularizer=tf1.l2_regularizer(1e-4)) as scope:
         w = tf1.get_variable("w", [784, 10])  # fc/w
     with tf1.variable_scope(scope, reuse=True):
         same = tf1.get_variable("w")
 
-The trap: a forward function that runs again in eager code or in another trace, where
-TF1's counts of default names would go on. A *pass* begins and ends with each call.
+The trap: TF1 numbers default names for as long as a graph exists. A forward function
+that runs again, eagerly or in another trace, would get new names. So each call is a
+*pass*, in which the numbers restart.
 """
 
 import collections
@@ -28,7 +29,10 @@ Initializer = Any  # A callable of shape and dtype or of nothing, its class, or 
 
 @dataclasses.dataclass(eq=False)
 class VariableScope:
-    """What `get_variable` prefixes and defaults to. Source: TF1's class of the name."""
+    """The prefix and the defaults of `get_variable`.
+
+    Source: `tf.compat.v1.VariableScope`.
+    """
 
     name: str = ""
     reuse: Any = False
@@ -38,7 +42,7 @@ class VariableScope:
     original_name_scope: str = ""
 
     def reuse_variables(self) -> None:
-        """Makes `get_variable` find variables and make none."""
+        """Makes `get_variable` reuse variables and create none."""
         self.reuse = True
 
     def set_initializer(self, initializer: Initializer) -> None:
@@ -56,22 +60,26 @@ class VariableScope:
 
 @dataclasses.dataclass(eq=False)
 class Pass:
-    """One forward pass: what it has made or found so far, and the scope it is in.
+    """One forward pass.
 
-    `owner` is the `tf1.variables.VariableStore`, `graph` where the pass began.
+    Attributes:
+        owner: the `tf1.variables.VariableStore`.
+        graph: graph that the pass began in; None: eager code.
+        scope: the current scope.
+        seen: names of the variables that the pass has created or reused.
+        counts: number of times each scope was opened, to number default names.
+        added: number of times a variable was added to a collection, by key and id.
     """
 
     owner: Any
     graph: tf.Graph | None
     scope: VariableScope = dataclasses.field(default_factory=VariableScope)
     seen: set[str] = dataclasses.field(default_factory=set)
-    # How often each scope was opened; from it come the numbers of default names.
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
-    # How often a variable was added to a collection, by the key and its id.
     added: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
-    def find_free(self, default_name: str) -> str:
-        """Returns a default name with a number, if the scope has it already."""
+    def find_free_name(self, default_name: str) -> str:
+        """Returns a default name, with a number if the scope has used it already."""
         number, name = 0, default_name
         while self.counts.get(self.scope.join(name)):
             number += 1
@@ -89,7 +97,7 @@ _passes = _Passes()
 
 @contextlib.contextmanager
 def forward_pass(owner: Any) -> Iterator[None]:
-    """Makes the block one forward pass on the variables of a store."""
+    """Makes the block one forward pass with the variables of a store."""
     _passes.stack.append(Pass(owner, scopes.get_graph()))
     try:
         yield
@@ -98,13 +106,13 @@ def forward_pass(owner: Any) -> Iterator[None]:
 
 
 def get_pass(what: str) -> Pass:
-    """Returns the pass that is going on.
+    """Returns the current pass.
 
     Args:
-        what: asks for it, for the error.
+        what: the caller, for the error.
 
     Raises:
-        ValueError: there is none, or it began outside this tf.function.
+        ValueError: there is no pass, or it began outside this tf.function.
     """
     write = "call it in the forward function of a tf1.Model"
     if not _passes.stack:
@@ -112,21 +120,27 @@ def get_pass(what: str) -> Pass:
             f"{what} must be called in a forward pass, got a call outside one: "
             f"{write}, or under `with tf1.VariableStore().as_default():`"
         )
-    here = _passes.stack[-1]
-    graph = here.graph
+    current = _passes.stack[-1]
+    graph = current.graph
     if graph not in _tensorflow.get_chain(scopes.get_graph()) or scopes.is_in_function(
         graph
     ):
-        # Traced once, it would be left out of the passes to come.
+        # The function is traced once: later passes would miss the call.
         raise ValueError(
             f"{what} must be called where its forward pass began, got a tf.function "
-            f"that is traced within the pass: {write} that is called in there"
+            f"that is traced within the pass: {write}, and call that in the tf.function"
         )
-    return here
+    return current
 
 
 def get_variable_scope() -> VariableScope:
-    """Returns the scope that is open. Source: `tf.compat.v1.get_variable_scope`."""
+    """Returns the current scope.
+
+    Raises:
+        ValueError: outside a forward pass.
+
+    Source: `tf.compat.v1.get_variable_scope`.
+    """
     return get_pass("get_variable_scope").scope
 
 
@@ -141,48 +155,48 @@ def variable_scope(
     reuse: Any = None,
     dtype: Any = None,
 ) -> Iterator[VariableScope]:
-    """Opens a scope of variables' names and defaults, inside the block.
+    """Opens a scope of variable names and defaults for the block.
 
     Args:
-        name_or_scope: a name, joined to that of the scope around; a scope to return to;
-            or None: `default_name`, with a number where it is taken.
-        default_name: used without a name; it may be reused in an outer scope alone.
-        values: nothing depends on it.
-        initializer: the variables' default; None: that of the scope around.
-        regularizer: of every variable made in here, biases too; None: that of the scope
-            around; `no_regularizer`: none.
-        reuse: True: variables are found and none made; AUTO_REUSE: either; None or
-            False: as the scope around.
-        dtype: the variables' default; None: that of the scope around.
+        name_or_scope: a name, joined to the outer scope's; a scope to reopen; or None:
+            `default_name`, with a number if it is taken.
+        default_name: used without a name. It can't be combined with `reuse`.
+        values: ignored.
+        initializer: default initializer; None: the outer scope's.
+        regularizer: of every variable created in the block, biases too; None: the outer
+            scope's; `no_regularizer`: none.
+        reuse: True: variables are reused and none created; AUTO_REUSE: reused or
+            created; None or False: the outer scope's.
+        dtype: default dtype; None: the outer scope's.
 
     Yields:
         The scope.
 
     Raises:
-        ValueError: no name, another `reuse`, or outside a forward pass.
-        TypeError: the name is something else.
+        ValueError: no name, an unknown `reuse`, or outside a forward pass.
+        TypeError: `name_or_scope` isn't a str, a scope or None.
 
     Source: `tf.compat.v1.variable_scope`.
     """
     del values
-    here = get_pass(f"variable_scope({name_or_scope or default_name!r})")
+    current = get_pass(f"variable_scope({name_or_scope or default_name!r})")
     _check_scope(name_or_scope, default_name, reuse)
-    around, counts = here.scope, here.counts
-    scope, old_counts = _open_scope(here, name_or_scope, default_name, reuse)
+    outer, counts = current.scope, current.counts
+    scope, old_counts = _open_scope(current, name_or_scope, default_name, reuse)
     scope.dtype = scope.dtype if dtype is None else tf.as_dtype(dtype)
     scope.initializer = scope.initializer if initializer is None else initializer
     scope.regularizer = scope.regularizer if regularizer is None else regularizer
     last = scope.name.rpartition("/")[2]
     name = name_or_scope if isinstance(name_or_scope, str) else last
-    here.scope = scope
+    current.scope = scope
     try:
         with tf.name_scope(name) if name else contextlib.nullcontext("") as name_scope:
             scope.original_name_scope = scope.original_name_scope or name_scope
             yield scope
     finally:
-        here.scope = around
+        current.scope = outer
         if old_counts is not None:
-            here.counts = old_counts
+            current.counts = old_counts
         else:
             for name in counts:
                 if name.startswith(f"{scope.name}/"):
@@ -190,22 +204,22 @@ def variable_scope(
 
 
 def _open_scope(
-    here: Pass, name_or_scope: Any, default_name: str | None, reuse: Any
+    current: Pass, name_or_scope: Any, default_name: str | None, reuse: Any
 ) -> tuple[VariableScope, dict[str, int] | None]:
-    """Returns a new scope, and the counts to go back to after one returned to."""
+    """Returns a new scope; and, if it reopens one, the counts to restore after it."""
     if isinstance(name_or_scope, VariableScope):
         scope = dataclasses.replace(name_or_scope, reuse=reuse or name_or_scope.reuse)
     else:
         if name_or_scope is None:
-            name_or_scope = here.find_free(str(default_name))
-        name = here.scope.join(name_or_scope)
+            name_or_scope = current.find_free_name(str(default_name))
+        name = current.scope.join(name_or_scope)
         scope = dataclasses.replace(
-            here.scope, name=name, reuse=reuse or here.scope.reuse
+            current.scope, name=name, reuse=reuse or current.scope.reuse
         )
         scope.original_name_scope = ""
-    here.counts[scope.name] = here.counts.get(scope.name, 0) + 1
-    returned = isinstance(name_or_scope, VariableScope)
-    return scope, dict(here.counts) if returned else None
+    current.counts[scope.name] = current.counts.get(scope.name, 0) + 1
+    reopened = isinstance(name_or_scope, VariableScope)
+    return scope, dict(current.counts) if reopened else None
 
 
 def _check_scope(name_or_scope: Any, default_name: str | None, reuse: Any) -> None:
@@ -216,12 +230,13 @@ def _check_scope(name_or_scope: Any, default_name: str | None, reuse: Any) -> No
         )
     if name_or_scope is None and default_name is None:
         raise ValueError(
-            "name_or_scope must be given without a default_name, got None: pass a name"
+            "name_or_scope must be given if there is no default_name, got None: pass a "
+            "name"
         )
     if name_or_scope is None and reuse:
         raise ValueError(
-            f"reuse must be left out without a name_or_scope, got {reuse!r}: a default "
-            "name is a new one, so pass a name"
+            f"reuse must be left out without a name_or_scope, got {reuse!r}: pass a "
+            "name, since a default name is always new"
         )
     if reuse not in (None, False, True, AUTO_REUSE):
         raise ValueError(
@@ -231,9 +246,10 @@ def _check_scope(name_or_scope: Any, default_name: str | None, reuse: Any) -> No
 
 
 def label(value: Any, name: str) -> Any:
-    """Gives a tensor the name that `get_collection` filters by; returns it.
+    """Sets the name of a tensor that `get_collection` filters by; returns the tensor.
 
-    Eager tensors have none, and those of a second replica or trace another one.
+    TensorFlow's names won't do: eager tensors have none, and another replica or trace
+    has another one.
     """
     scope = re.sub(r"^(.*/)?replica_\d+(/|$)", "", tf.get_current_name_scope())
     value._tfreg_name = f"{scope}/{name}" if scope else name
@@ -241,11 +257,11 @@ def label(value: Any, name: str) -> Any:
 
 
 def find_pass() -> Pass | None:
-    """Returns the innermost pass, None outside of all."""
+    """Returns the innermost pass, None outside any."""
     return _passes.stack[-1] if _passes.stack else None
 
 
 def join(name: str) -> str:
-    """Returns a name in the scope that is open, if there is a forward pass."""
-    here = find_pass()
-    return name if here is None else here.scope.join(name)
+    """Returns a name in the current scope; outside a forward pass the name itself."""
+    current = find_pass()
+    return name if current is None else current.scope.join(name)

@@ -1,4 +1,4 @@
-"""TF1's variables: get_variable and variable_scope on a store that outlives the calls.
+"""TF1's variables: get_variable and variable_scope on a store that outlives a call.
 
     def forward(x):
         with tf1.variable_scope("fc", regularizer=tf1.l2_regularizer(1e-4)):
@@ -6,11 +6,11 @@
         return x @ w
 
     net = tf1.Model(forward)
-    net(x)  # makes fc/w and its term
-    net(x)  # finds it
+    net(x)  # creates fc/w and its term
+    net(x)  # reuses them
 
-The trap: eager `tf.compat.v1.get_variable` makes a new variable at each call. Here each
-call of a `Model` is a *pass*: within it TF1's rules hold, in the next they begin anew.
+The trap: in eager code `tf.compat.v1.get_variable` creates a new variable at each call.
+Each call of a `Model` is a *pass*: TF1's rules hold within it and restart in the next.
 """
 
 import contextlib
@@ -30,16 +30,17 @@ Initializer = variable_scopes.Initializer
 
 
 class VariableStore(freezing.Freezable):
-    """The variables of forward functions written as in TF1, by name.
+    """The variables of forward functions written for TF1, by name.
 
-    It belongs to the `tfreg.Store` that was the default when it was made.
+    It belongs to the `tfreg.Store` that is the default when it is created.
 
     Args:
         name: of the module.
-        seed: what default initializers and dropout come from; stores of one seed start
-            alike. None: another one for each, alike in every run, see `tfreg.Store`.
+        seed: seed of the default initializers and of dropout; stores of the same seed
+            start alike. None: another one for each store, the same in every run, see
+            `tfreg.Store`.
 
-    Source: what a `tf.Graph` held; the role of `tf.compat.v1.make_template`.
+    Source: the variables of a `tf.Graph`; the role of `tf.compat.v1.make_template`.
     """
 
     def __init__(self, name: str | None = None, seed: int | None = None) -> None:
@@ -51,22 +52,22 @@ class VariableStore(freezing.Freezable):
 
     @property
     def variables(self) -> tuple[tf.Variable, ...]:
-        """The variables in the order in which they were made."""
+        """The variables in the order of their creation."""
         return tuple(self.variables_by_name.values())
 
     @property
     def trainable_variables(self) -> tuple[tf.Variable, ...]:
-        """Those that are trained, in the order in which they were made."""
+        """The trainable variables in the order of their creation."""
         return tuple(v for v in self.variables if v.trainable)
 
     @property
     def non_trainable_variables(self) -> tuple[tf.Variable, ...]:
-        """Those that aren't, in the order in which they were made."""
+        """The other variables in the order of their creation."""
         return tuple(v for v in self.variables if not v.trainable)
 
     @contextlib.contextmanager
     def as_default(self) -> Iterator["VariableStore"]:
-        """Makes the block one forward pass, whose variables are these."""
+        """Makes the block one forward pass with these variables."""
         with variable_scopes.forward_pass(self):
             yield self
 
@@ -79,26 +80,26 @@ class VariableStore(freezing.Freezable):
         trainable: bool,
         keys: Sequence[Hashable],
     ) -> tuple[tf.Variable, bool]:
-        """Returns the variable of a full name, and whether it was made now.
+        """Returns the variable of a full name, and whether it is new.
 
         Raises:
-            ValueError: it has another shape or dtype, or its initial value has.
+            ValueError: the variable or its initial value has another shape or dtype.
         """
         variable = self.variables_by_name.get(name)
         if variable is not None:
             _check_same(name, variable, shape, dtype)
             return variable, False
-        # Made eagerly, and without the name scope that it is asked for in.
+        # Created eagerly, and outside the current name scope.
         with tf.init_scope(), tf.name_scope(""):
             place = (self.seed, zlib.crc32(name.encode()) >> 1)
             value = _compute_initial(name, shape, dtype, initializer, place)
-            # As with model_deploy's clones the first replica's updates are kept.
+            # The first replica's updates are kept, as with model_deploy's clones.
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
             aggregation = tf.VariableAggregation.NONE if trainable else first
             variable = tf.Variable(
                 value, trainable=trainable, name=name, aggregation=aggregation
             )
-            # In here: a restored checkpoint assigns its value now.
+            # Inside init_scope: a checkpoint restored before assigns its value now.
             self.variables_by_name[name] = variable
         terms.set_trainable(variable, self.trainable)
         for key in dict.fromkeys(keys):
@@ -107,11 +108,12 @@ class VariableStore(freezing.Freezable):
 
 
 class Model(VariableStore):
-    """A forward function written as in TF1, and its variables.
+    """A forward function written for TF1, and its variables.
 
     Args:
-        forward: a function that calls `get_variable`, or what calls it. The first call
-            makes the variables and later ones find them. AutoGraph leaves it alone.
+        forward: a function that calls `get_variable`, directly or through layers. The
+            first call creates the variables and later ones reuse them. AutoGraph
+            doesn't convert it.
         name: of the module.
         seed: as for `VariableStore`.
 
@@ -129,7 +131,7 @@ class Model(VariableStore):
 
     @scopes.do_not_convert
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns what `forward` does with the same arguments, as one forward pass."""
+        """Calls `forward` with the same arguments, as one forward pass."""
         with self.as_default():
             return self._forward(*args, **kwargs)
 
@@ -141,12 +143,12 @@ def _check_same(
         variable.shape
     ):
         raise ValueError(
-            f"shape of {name} must be that of the variable there is, {variable.shape}, "
+            f"shape of {name} must be that of the existing variable, {variable.shape}, "
             f"got {tf.TensorShape(shape)}: use another name or scope"
         )
     if variable.dtype != dtype:
         raise ValueError(
-            f"dtype of {name} must be that of the variable there is, "
+            f"dtype of {name} must be that of the existing variable, "
             f"{variable.dtype.name}, got {dtype.name}: use another name or scope"
         )
 
@@ -166,7 +168,7 @@ def _compute_initial(
     if not callable(initializer):
         if shape is not None:
             raise ValueError(
-                f"shape of {name} must be left out where its initializer is a value, "
+                f"shape of {name} must be left out if its initializer is a value, "
                 f"got {shape!r}: leave it out, or use tf.constant_initializer"
             )
         return tf.convert_to_tensor(_evaluate(name, initializer))
@@ -185,17 +187,16 @@ def _compute_initial(
 
 
 def _evaluate(name: str, value: Any) -> Any:
-    """Returns a value that holds outside of the trace that it was made in."""
+    """Returns a value that is valid outside the trace it was computed in."""
     if not tf.is_tensor(value) or hasattr(value, "numpy"):
         return value
-    known = tf.get_static_value(value)
-    if known is None:
+    static = tf.get_static_value(value)
+    if static is None:
         raise ValueError(
-            f"initializer of {name} must be known when the variable is made, got "
-            f"{value!r} of a trace: pass a function that computes it, or call the "
-            "model once in eager code"
+            f"initializer of {name} must be known when the variable is created, got "
+            f"{value!r} of a trace: pass a function, or call the model eagerly once"
         )
-    return known
+    return static
 
 
 def _call_without_shape(name: str, initializer: Callable[..., Any]) -> Any:
@@ -218,24 +219,23 @@ def get_variable(
     trainable: bool | None = None,
     collections: Sequence[Hashable] | None = None,
 ) -> tf.Variable:
-    """Returns the variable of this name in the scope, made in the first forward pass.
+    """Returns the variable of a name, which the first forward pass creates.
 
     Args:
-        name: its last part; the scope's name comes before.
-        shape: known dimensions; None with an initializer that is a value.
-        dtype: None: the scope's, float32 by default.
-        initializer: callable (shape, dtype=...) of TensorFlow or Keras or its class,
-            callable of nothing, or a value; None: the scope's, else Glorot's uniform
-            one, zeros for what isn't floating.
-        regularizer: callable, tensor -> scalar or None; it becomes the term
-            `<name>/Regularizer/<regularizer>` when the variable is made. None: the
-            scope's; `no_regularizer`: none.
-        trainable: False: optimizers leave it as it is.
-        collections: keys of those it joins when it is made; None: GLOBAL_VARIABLES.
+        name: of the variable, in the current scope.
+        shape: known dimensions; None if the initializer is a value.
+        dtype: None: the scope's, by default float32.
+        initializer: TensorFlow's or Keras's or its class, a callable of nothing, or a
+            value; None: the scope's, by default Glorot uniform (zeros if not floating).
+        regularizer: callable, tensor -> scalar or None. It becomes the term
+            `<name>/Regularizer/<regularizer>` of a new variable. None: the scope's;
+            `no_regularizer`: none.
+        trainable: whether the variable is trained; None: True.
+        collections: keys that a new variable is added to; None: GLOBAL_VARIABLES.
 
     Raises:
-        ValueError: without reuse, the pass has it already; with reuse=True, there is no
-            such variable; it has another shape or dtype; outside a forward pass.
+        ValueError: the pass has the variable already, without reuse; it doesn't exist,
+            with reuse=True; it has another shape or dtype; outside a forward pass.
 
     Source: `tf.compat.v1.get_variable`.
     """
@@ -254,42 +254,42 @@ def find_variable(
     trainable: bool | None,
     collections: Sequence[Hashable] | None,
 ) -> tuple[tf.Variable, bool]:
-    """Returns what `get_variable` does, and whether the variable was made now.
+    """Returns the variable of `get_variable`, and whether it is new.
 
-    Args, Raises: as for `get_variable`.
+    The arguments and the errors are those of `get_variable`.
     """
-    here = variable_scopes.get_pass(f"get_variable({name!r})")
-    scope, owner = here.scope, here.owner
-    full, trainable = scope.join(name), trainable is not False
-    _check_reuse(full, scope.reuse, full in here.seen, full in owner.variables_by_name)
-    here.seen.add(full)
-    default = [GraphKeys.GLOBAL_VARIABLES]
-    keys = list_keys(default if collections is None else collections)
+    current = variable_scopes.get_pass(f"get_variable({name!r})")
+    scope, owner = current.scope, current.owner
+    full_name, trainable = scope.join(name), trainable is not False
+    _check_reuse(full_name, current)
+    current.seen.add(full_name)
+    keys = list_keys(GraphKeys.GLOBAL_VARIABLES if collections is None else collections)
     keys += [GraphKeys.TRAINABLE_VARIABLES] * trainable
     initializer = scope.initializer if initializer is None else initializer
-    dtype = _find_dtype(full, dtype, scope.dtype, initializer)
-    variable, made = owner.get(full, shape, dtype, initializer, trainable, keys)
+    dtype = _find_dtype(full_name, dtype, scope.dtype, initializer)
+    variable, is_new = owner.get(full_name, shape, dtype, initializer, trainable, keys)
     regularizer = scope.regularizer if regularizer is None else regularizer
-    if made and regularizer is not None:
+    if is_new and regularizer is not None:
         add_regularizer(name, regularizer, variable)
-    return variable, made
+    return variable, is_new
 
 
 def list_keys(keys: Any) -> list[Hashable]:
-    """Returns a list of collections' keys; a str is one key, None is no key."""
+    """Returns a list of keys of collections; a str is one key, None is no key."""
     return [keys] if isinstance(keys, str) else list(keys or ())
 
 
-def _check_reuse(name: str, reuse: Any, is_seen: bool, exists: bool) -> None:
-    if not reuse and is_seen:
+def _check_reuse(name: str, current: variable_scopes.Pass) -> None:
+    reuse, exists = current.scope.reuse, name in current.owner.variables_by_name
+    if not reuse and name in current.seen:
         raise ValueError(
-            f"variable {name} must be made once in a forward pass, got it again "
+            f"variable {name} must be created once in a forward pass, got it again "
             "without reuse: set reuse=True or reuse=tf1.AUTO_REUSE in its scope, or "
-            "make each call of the forward function one of a tf1.Model"
+            "call the forward function through a tf1.Model"
         )
     if reuse is True and not exists:
         raise ValueError(
-            f"variable {name} must exist where reuse=True, got none of this name: make "
+            f"variable {name} must exist if reuse=True, got none of this name: create "
             "it first, or set reuse=tf1.AUTO_REUSE in its scope"
         )
 
@@ -299,27 +299,27 @@ def _find_dtype(
 ) -> tf.DType:
     if initializer is None or callable(initializer):
         return default if dtype is None else tf.as_dtype(dtype)
-    found = tf.convert_to_tensor(initializer).dtype
-    if dtype is not None and found != dtype:
+    initial = tf.convert_to_tensor(initializer).dtype
+    if dtype is not None and initial != dtype:
         raise ValueError(
-            f"dtype of {name} must be that of its initial value, {found.name}, got "
+            f"dtype of {name} must be that of its initial value, {initial.name}, got "
             f"{tf.as_dtype(dtype).name}: cast the value"
         )
-    return found
+    return initial
 
 
 def add_regularizer(
     name: str, regularizer: terms.Regularizer, variable: tf.Variable
 ) -> None:
-    """Adds a term to a variable that was made now, under a name in the scope."""
+    """Adds a term to a new variable, under a name in the current scope."""
     if regularizer is not regularizers.no_regularizer:
-        here = variable_scopes.get_pass(f"get_variable({name!r})")
-        full = here.scope.join(name)
-        here.owner.collections.add_term(full, regularizer, [variable])
+        current = variable_scopes.get_pass(f"get_variable({name!r})")
+        full_name = current.scope.join(name)
+        current.owner.collections.add_term(full_name, regularizer, [variable])
 
 
 def trainable_variables(scope: str | None = None) -> list[tf.Variable]:
-    """Returns the trainable variables of all living models of the default store.
+    """Returns the trainable variables of all existing models of the default store.
 
     Args:
         scope: regular expression that a name must match at its beginning.
@@ -330,7 +330,10 @@ def trainable_variables(scope: str | None = None) -> list[tf.Variable]:
 
 
 def global_variables(scope: str | None = None) -> list[tf.Variable]:
-    """Returns all variables of all living models of the default store.
+    """Returns all variables of all existing models of the default store.
+
+    Args:
+        scope: regular expression that a name must match at its beginning.
 
     Source: `tf.compat.v1.global_variables`.
     """
@@ -338,7 +341,10 @@ def global_variables(scope: str | None = None) -> list[tf.Variable]:
 
 
 def model_variables(scope: str | None = None) -> list[tf.Variable]:
-    """Returns the variables of layers and `model_variable`.
+    """Returns the variables created by layers and by `model_variable`.
+
+    Args:
+        scope: regular expression that a name must match at its beginning.
 
     Source: `tf.compat.v1.model_variables`.
     """
@@ -346,13 +352,13 @@ def model_variables(scope: str | None = None) -> list[tf.Variable]:
 
 
 def get_or_create_global_step() -> tf.Variable:
-    """Returns the default store's number of updates, an int64 scalar.
+    """Returns the default store's count of updates, an int64 scalar variable.
 
     Source: `tf.compat.v1.train.get_or_create_global_step`.
     """
-    found = collections.get_collection(GraphKeys.GLOBAL_STEP)
-    if found:
-        return found[0]
+    steps = collections.get_collection(GraphKeys.GLOBAL_STEP)
+    if steps:
+        return steps[0]
     with tf.init_scope(), tf.name_scope(""):
         step = tf.Variable(
             tf.zeros([], tf.int64),
@@ -375,7 +381,7 @@ def variable(
     trainable: bool = True,
     collections: Sequence[Hashable] | None = None,
 ) -> tf.Variable:
-    """Returns `get_variable` of the same arguments, which an arg_scope may give.
+    """Returns `get_variable` of the same arguments, with defaults of an arg_scope.
 
     Source: `tf.contrib.framework.variable`.
     """
@@ -394,7 +400,7 @@ def model_variable(
     trainable: bool = True,
     collections: Sequence[Hashable] | None = None,
 ) -> tf.Variable:
-    """Returns `variable` of the same arguments, which is in MODEL_VARIABLES too.
+    """Returns `variable` of the same arguments, also added to MODEL_VARIABLES.
 
     Source: `tf.contrib.framework.model_variable`.
     """

@@ -1,14 +1,15 @@
-"""What every layer of TF1 does: variables by contrib's names, outputs collected.
+"""The parts of every TF1 layer: variables with contrib's names, collected outputs.
 
     with variable_scopes.variable_scope(None, "fully_connected"):
         make = weights.Maker(x.dtype)
         kernel = make("weights", "kernel", [5, 3], weights.XAVIER, regularizer)
 
-The trap: TF1's layers ran a layer's own regularizer *and* its scope's, under the names
+The trap: TF1 applied a layer's own regularizer *and* its scope's, under the names
 `<layer>/kernel/Regularizer/...` and `<layer>/weights/Regularizer/...`. So do these.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from tfreg.collections import scopes, store, terms
 from tfreg.tf1 import initializers, variable_scopes, variables
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
-Collections = Any  # A key, a list of keys; of variables also a dict: group -> those.
+Collections = Any  # A key or a list of keys; for variables also a dict, group -> keys.
 Initializer = variable_scopes.Initializer
 Regularizer = terms.Regularizer
 
@@ -31,10 +32,15 @@ _MODEL = [store.GraphKeys.GLOBAL_VARIABLES, store.GraphKeys.MODEL_VARIABLES]
 
 @dataclasses.dataclass(frozen=True)
 class Maker:
-    """Makes the variables of one layer in the scope that is open.
+    """Creates the variables of one layer in the current scope.
 
-    `replace`: a regularizer takes the place of the scope's, and its term has the
-    variable's name.
+    Attributes:
+        dtype: of the variables.
+        collections: keys of further collections, or a dict of them by variable.
+        trainable: whether the variables are trained.
+        keys: the collections that every variable joins.
+        replace: whether a regularizer replaces the scope's, and its term has the
+            variable's name.
     """
 
     dtype: tf.DType
@@ -52,22 +58,22 @@ class Maker:
         regularizer: Regularizer | None = None,
         group: str | None = None,
     ) -> tf.Variable:
-        """Returns the variable, made in the first pass.
+        """Returns the variable, which the first pass creates.
 
         Args:
-            name: in the scope.
-            kind: in place of the name in that of its term.
+            name: of the variable, in the scope.
+            kind: the term's name for the variable.
             shape: known dimensions.
             initializer: as for `get_variable`.
-            regularizer: beside the scope's.
-            group: key in `collections` if they are a dict; None: the name.
+            regularizer: in addition to the scope's.
+            group: key in `collections` if it is a dict; None: the name.
         """
         keys = [*self._list_keys(group or name), *self.keys]
-        scopes_own = regularizer if self.replace else None
-        variable, made = variables.find_variable(
-            name, shape, self.dtype, initializer, scopes_own, self.trainable, keys
+        in_place = regularizer if self.replace else None
+        variable, is_new = variables.find_variable(
+            name, shape, self.dtype, initializer, in_place, self.trainable, keys
         )
-        if made and regularizer is not None and not self.replace:
+        if is_new and regularizer is not None and not self.replace:
             variables.add_regularizer(kind, regularizer, variable)
         return variable
 
@@ -78,22 +84,21 @@ class Maker:
         regularizer: Regularizer | None,
         normalizer_fn: Callable[..., tf.Tensor] | None,
     ) -> tf.Variable | None:
-        """Returns contrib's biases, None where there are none."""
+        """Returns contrib's biases, None if the layer has none."""
         if initializer is None or normalizer_fn is not None:
             return None
         return self("biases", "bias", [size], initializer, regularizer)
 
     def _list_keys(self, group: str) -> list:
-        found = self.collections
-        return variables.list_keys(
-            found.get(group) if isinstance(found, dict) else found
-        )
+        is_dict = isinstance(self.collections, dict)
+        keys = self.collections.get(group) if is_dict else self.collections
+        return variables.list_keys(keys)
 
 
 def collect(outputs_collections: Collections, name: str, outputs: tf.Tensor) -> Any:
-    """Returns the outputs, added to collections of the step under a layer's name.
+    """Adds outputs to collections of the step under a layer's name; returns them.
 
-    In eager code outside a step nothing is collected: it would go stale.
+    In eager code outside a step nothing is collected, since nothing would remove it.
     """
     keys = variables.list_keys(outputs_collections)
     if keys and scopes.get_record() is not None:
@@ -103,37 +108,47 @@ def collect(outputs_collections: Collections, name: str, outputs: tf.Tensor) -> 
     return outputs
 
 
+def bind(
+    normalizer_fn: Callable[..., tf.Tensor] | None, params: dict[str, Any] | None
+) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """Returns a normalizer with its parameters bound, None if there is none."""
+    if normalizer_fn is None:
+        return None
+    return functools.partial(normalizer_fn, **(params or {}))
+
+
 def finish(
     outputs: tf.Tensor,
     name: str,
-    activation_fn: Activation | None,
+    functions: Sequence[Callable[[tf.Tensor], tf.Tensor] | None],
     outputs_collections: Collections,
-    normalizer_fn: Callable[..., tf.Tensor] | None = None,
-    normalizer_params: dict[str, Any] | None = None,
 ) -> tf.Tensor:
-    """Returns the outputs, normalized, activated and collected."""
-    if normalizer_fn is not None:
-        outputs = normalizer_fn(outputs, **(normalizer_params or {}))
-    if activation_fn is not None:
-        outputs = activation_fn(outputs)
+    """Applies the functions that aren't None in order, and collects the outputs."""
+    for function in functions:
+        outputs = outputs if function is None else function(outputs)
     return collect(outputs_collections, name, outputs)
 
 
-def pair(name: str, value: Any) -> tuple[int, int]:
-    """Returns two sizes, of height and width, for one or two."""
+def check_pair(name: str, value: Any) -> tuple[int, int]:
+    """Returns height and width, which are equal if `value` is an int.
+
+    Raises:
+        ValueError: `value` is neither an int nor a pair.
+    """
     sizes = [value, value] if isinstance(value, int) else list(value)
     if len(sizes) != 2:
         raise ValueError(
-            f"{name} must be an int or two, got {value!r}: write [height, width]"
+            f"{name} must be an int or a pair, got {value!r}: write [height, width]"
         )
     return int(sizes[0]), int(sizes[1])
 
 
 def find_channels(inputs: tf.Tensor, data_format: str, rank: int | None = None) -> int:
-    """Returns the known number of channels.
+    """Returns the static number of channels.
 
     Raises:
-        ValueError: it isn't known; another `data_format`; inputs of another rank.
+        ValueError: the number isn't static, an unknown `data_format`, or inputs of
+            another rank.
     """
     if data_format not in ("NHWC", "NCHW"):
         raise ValueError(
@@ -147,13 +162,21 @@ def find_channels(inputs: tf.Tensor, data_format: str, rank: int | None = None) 
     if size is None:
         raise ValueError(
             f"channels of the inputs must be known, got shape {inputs.shape}: "
-            "give them a static shape but for the batch"
+            "give the inputs a static shape except for the batch"
         )
     return size
 
 
+def convert_inputs(
+    inputs: tf.Tensor, data_format: str, rank: int | None = None
+) -> tuple[tf.Tensor, int]:
+    """Returns the inputs as a tensor, and their channels as `find_channels`."""
+    inputs = tf.convert_to_tensor(inputs)
+    return inputs, find_channels(inputs, data_format, rank)
+
+
 def multiply(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-    """Returns the inputs times a matrix along their last dimension, plus a bias."""
+    """Multiplies the last dimension of the inputs by a matrix, and adds a bias."""
     rank = inputs.shape.rank
     if rank == 2:
         outputs = tf.matmul(inputs, kernel)
@@ -175,15 +198,15 @@ def convolve(
     outputs = tf.nn.convolution(
         inputs,
         kernel,
-        pair("stride", stride),
+        check_pair("stride", stride),
         padding.upper(),
         data_format,
-        pair("rate", rate),
+        check_pair("rate", rate),
     )
     return outputs if bias is None else tf.nn.bias_add(outputs, bias, data_format)
 
 
-def convolve_back(
+def convolve_transposed(
     inputs: tf.Tensor,
     kernel: tf.Tensor,
     bias: tf.Tensor | None,
@@ -192,15 +215,15 @@ def convolve_back(
     data_format: str,
 ) -> tf.Tensor:
     """Returns the transpose of a 2D convolution, plus a bias."""
-    strides, padding = pair("stride", stride), padding.upper()
+    strides, padding = check_pair("stride", stride), padding.upper()
     first = data_format.index("H")
     sizes = tf.unstack(tf.shape(inputs))
-    known = inputs.shape.as_list()
+    static = inputs.shape.as_list()
     for axis, (step, window) in enumerate(
         zip(strides, kernel.shape, strict=False), first
     ):
         more = max(window - step, 0) if padding == "VALID" else 0
-        size = sizes[axis] if known[axis] is None else known[axis]
+        size = sizes[axis] if static[axis] is None else static[axis]
         sizes[axis] = size * step + (more if padding == "VALID" else 0)
     sizes[data_format.index("C")] = kernel.shape[2]
     outputs = tf.nn.conv2d_transpose(
@@ -209,20 +232,20 @@ def convolve_back(
     return outputs if bias is None else tf.nn.bias_add(outputs, bias, data_format)
 
 
-def convolve_each(
+def convolve_separable(
     inputs: tf.Tensor,
-    depthwise: tf.Tensor,
-    pointwise: tf.Tensor | None,
+    kernels: tuple[tf.Tensor, tf.Tensor | None],
     bias: tf.Tensor | None,
     stride: Any,
     padding: str,
     data_format: str,
     rate: Any,
 ) -> tf.Tensor:
-    """Returns a 2D convolution of each channel, mixed by `pointwise`, plus a bias."""
-    high, wide = pair("stride", stride)
-    strides = [1, 1, high, wide] if data_format == "NCHW" else [1, high, wide, 1]
-    rates = pair("rate", rate)
+    """Returns a depthwise, then a pointwise 2D convolution, plus a bias."""
+    depthwise, pointwise = kernels
+    y, x = check_pair("stride", stride)
+    strides = [1, 1, y, x] if data_format == "NCHW" else [1, y, x, 1]
+    rates = check_pair("rate", rate)
     outputs = tf.nn.depthwise_conv2d(
         inputs, depthwise, strides, padding.upper(), data_format, rates
     )
@@ -231,16 +254,16 @@ def convolve_each(
     return outputs if bias is None else tf.nn.bias_add(outputs, bias, data_format)
 
 
-def know(name: str, value: Any) -> bool:
-    """Returns a bool that is known when it is traced.
+def check_static_bool(name: str, value: Any) -> bool:
+    """Returns the static value of a bool.
 
     Raises:
-        ValueError: it is a tensor of a trace.
+        ValueError: it is a variable, or a tensor without a static value.
     """
-    known = tf.get_static_value(value) if tf.is_tensor(value) else value
-    if known is None or isinstance(value, tf.Variable):
+    static = tf.get_static_value(value) if tf.is_tensor(value) else value
+    if static is None or isinstance(value, tf.Variable):
         raise ValueError(
-            f"{name} must be known when it is traced, got {value!r}: pass a bool as a "
-            "Python argument of the tf.function"
+            f"{name} must be known when the function is traced, got {value!r}: pass a "
+            "bool as a Python argument of the tf.function"
         )
-    return bool(known)
+    return bool(static)

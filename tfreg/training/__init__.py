@@ -1,4 +1,4 @@
-"""The training step and the loop, for people with models, data or scripts of their own.
+"""The training step and loop, for models, data and scripts of your own.
 
-Nothing here knows a Config or a flag.
+These modules don't depend on Config or flags.
 """

@@ -1,11 +1,11 @@
-"""The state of a run on the disk: saved completely or not at all, restored if intact.
+"""Checkpoints of a run: saved atomically, and restored only if intact.
 
     state = {"model": model, "optimizer": optimizer}
     checkpoints.save("runs/a/checkpoints", 1250, state, {"replicas": 1})
     step, metadata = checkpoints.restore("runs/a/checkpoints", state)
 
-The trap: a run that was killed while it saved, and has lost the checkpoint before, too.
-Here an older checkpoint is removed only after a newer one is on the disk.
+The trap: a run that is killed while it saves, and loses the previous checkpoint, too.
+An older checkpoint is removed only after a newer one is on the disk.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ def save(
     metadata: Mapping[str, Any] | None = None,
     keep: int = 2,
 ) -> pathlib.Path:
-    """Writes a checkpoint `step-NNNNNNNNNN` and then removes older ones.
+    """Writes a checkpoint `step-NNNNNNNNNN`, then removes older ones.
 
     Args:
-        directory: of the run's checkpoints, made where missing.
-        step: number of updates that the state has seen.
-        state: name -> what has the variables.
-        metadata: JSON values that `restore` gives back.
-        keep: how many intact checkpoints stay, this one included.
+        directory: of the run's checkpoints, created if missing.
+        step: number of updates so far.
+        state: name -> the object with the variables.
+        metadata: JSON values, which `restore` returns.
+        keep: number of intact checkpoints to keep, this one included.
 
     Returns:
-        The checkpoint's directory, readable by `tf.train.Checkpoint` as `state`.
+        The checkpoint's directory; `tf.train.Checkpoint` can read the file `state`.
 
     Raises:
-        OSError: it can't be written; earlier checkpoints are as they were.
+        OSError: it can't be written; earlier checkpoints are unchanged.
     """
     directory = pathlib.Path(directory)
     path, aside = directory / f"step-{step:010d}", manifests.get_aside(directory)
@@ -73,18 +73,18 @@ def restore(
     state: Mapping[str, tf.Module],
     log: Callable[[str], None] = lambda text: None,
 ) -> tuple[int, dict[str, Any]]:
-    """Reads the newest intact checkpoint into variables that exist already.
+    """Restores variables, which must exist, from the newest intact checkpoint.
 
     Args:
         directory: of the run's checkpoints.
-        state: name -> what has the variables, as when it was saved.
-        log: is given a sentence for each damaged checkpoint that is passed over.
+        state: name -> the object with the variables, as for `save`.
+        log: called with a message for each damaged checkpoint.
 
     Returns:
-        The number of updates that the state has seen, and the metadata.
+        The number of updates at the checkpoint, and its metadata.
 
     Raises:
-        CheckpointError: none is intact, or it is of another model.
+        CheckpointError: no checkpoint is intact, or it is of another model.
     """
     directory = pathlib.Path(directory)
     damage = "none"
@@ -93,7 +93,7 @@ def restore(
             step, metadata = manifests.verify(path)
         except manifests.CheckpointError as error:
             damage = str(error).partition(", got ")[2].rpartition(": ")[0]
-            log(f"passed over a damaged checkpoint: {damage}")
+            log(f"skipped a damaged checkpoint: {damage}")
             continue
         _read(path, state)
         return step, metadata
@@ -105,7 +105,7 @@ def restore(
 
 @contextlib.contextmanager
 def _without_patterns(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives the path, or a link to it where TensorFlow would read it as a pattern."""
+    """Yields the path, or a link to it if TensorFlow would take it for a pattern."""
     if not re.search(r"[][*?\\]", str(path)):
         yield path
         return
@@ -119,8 +119,7 @@ def _read(path: pathlib.Path, state: Mapping[str, tf.Module]) -> None:
     try:
         with _without_patterns(path) as plain:
             reader = tf.train.Checkpoint(**state).read(str(plain / "state"))
-            # Expecting a part only spares a page of warnings; what is missing still
-            # raises.
+            # expect_partial only silences warnings; a missing variable still raises.
             reader.expect_partial().assert_consumed()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         reason = str(error).strip().partition("\n")[0][:200]

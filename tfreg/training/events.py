@@ -4,8 +4,8 @@
     writer.write_scalars("train", 125, {"loss/data": 0.31})
     writer.close(finished=True)
 
-The trap: hyperparameters without an end, or with other keys in every run, which the
-HParams page can't compare.
+The trap: hyperparameters with different keys in every run, or of a session that never
+ends, can't be compared on the HParams page.
 """
 
 import contextlib
@@ -25,15 +25,15 @@ from tfreg.training import files
 class Events:
     """Writes train/, validation/ and the hyperparameters of one run.
 
+    It doesn't raise if a file can't be written: the first failure is logged, and
+    nothing more is written.
+
     Args:
         directory: of the run; it must exist.
         hparams: name -> str, int, float or bool; the same names in every run.
-        step: of the checkpoint being resumed; later points are void.
-        log: is given a sentence where a file can't be written.
-        histograms: whether those are written; False for many small runs.
-
-    It never raises for a file that can't be written: the first failure is logged, and
-    nothing more is written.
+        step: of the checkpoint being resumed; later points are hidden.
+        log: called with a message if a file can't be written.
+        histograms: whether to write histograms; False for many small runs.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Events:
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         self._log = log
         self._histograms = histograms
-        _wait_for_a_later_name(self._directory)
+        _wait_for_later_name(self._directory)
         with self._logging():
             for name in ("", "train", "validation"):
                 writer = tf.summary.create_file_writer(str(self._directory / name))
@@ -59,8 +59,8 @@ class Events:
             with self._write_to(name, step) as writer:
                 if writer is None:
                     continue
-                # There is no public purge_step: without it TensorBoard shows twice
-                # what was written after the checkpoint being resumed.
+                # There is no public purge_step. Without it TensorBoard shows the points
+                # after the checkpoint being resumed twice.
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
                 event = event_pb2.Event(step=step + 1, session_log=start)
                 _tensorflow.write_event(writer, event.SerializeToString())
@@ -69,7 +69,7 @@ class Events:
 
     @contextlib.contextmanager
     def _logging(self) -> Iterator[None]:
-        """Logs the first failure, and gives up."""
+        """Logs the first failure, and stops writing."""
         try:
             with files.explain_errors(self._directory, tf.errors.OpError):
                 yield
@@ -81,11 +81,11 @@ class Events:
     def _write_to(self, name: str, step: int) -> Iterator[Any]:
         writer = self._writers.get(name)
         if writer is None:
-            # TensorFlow keeps a writer that has failed as the default.
+            # A writer that has failed stays TensorFlow's default.
             with tf.summary.record_if(False):
                 yield None
             return
-        # What was written is flushed, and an error raised, where as_default ends.
+        # as_default flushes at its end, and raises errors of writing.
         with self._logging(), writer.as_default(step):
             yield writer
 
@@ -102,7 +102,7 @@ class Events:
                 tf.summary.scalar(tag, value)
 
     def write_histograms(self, step: int, variables: Iterable[tf.Variable]) -> None:
-        """Writes the distribution of each variable's values."""
+        """Writes a histogram of each variable."""
         if not self._histograms:
             return
         with self._write_to("train", step):
@@ -110,7 +110,7 @@ class Events:
                 tf.summary.histogram(variable.name.split(":")[0], variable)
 
     def close(self, finished: bool) -> None:
-        """Ends the session with its status and closes the files."""
+        """Writes the end of the session and its status, and closes the files."""
         from tensorboard.plugins.hparams import api_pb2, summary
 
         status = api_pb2.STATUS_SUCCESS if finished else api_pb2.STATUS_FAILURE
@@ -122,15 +122,15 @@ class Events:
                 writer.close()
 
     def sync(self) -> None:
-        """Makes what was written outlast a power cut."""
+        """Syncs the files to the disk."""
         with self._logging():
             for name in self._writers:
                 for path in (self._directory / name).glob("*tfevents*"):
                     files.sync(path)
 
 
-def _wait_for_a_later_name(directory: pathlib.Path) -> None:
-    # TensorBoard reads files in the order of their names, which begin with the second.
+def _wait_for_later_name(directory: pathlib.Path) -> None:
+    # TensorBoard reads files by name, which begins with the time in seconds.
     times = (path.stat().st_mtime for path in directory.rglob("*tfevents*"))
     latest = max(times, default=0.0)
     if 0 <= time.time() - latest < 2:

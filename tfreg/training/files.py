@@ -1,10 +1,10 @@
-"""Files that appear complete or not at all, and outlast a power cut.
+"""Writes files atomically, so that they survive a kill or a power cut.
 
     files.make_directory(pathlib.Path("runs/a"))
     files.write("runs/a/config.json", settings.to_json())
 
-The trap: a file that a full disk or a kill leaves half written and somebody reads. Here
-it is written under another name, synced, and renamed.
+The trap: a file that is half written, after a kill or on a full disk. Files are written
+under another name, synced and renamed.
 """
 
 import contextlib
@@ -17,65 +17,66 @@ from collections.abc import Collection, Iterator
 
 @contextlib.contextmanager
 def explain_errors(path: str | os.PathLike, *others: type[Exception]) -> Iterator[None]:
-    """Turns an error of writing into an OSError that a user understands.
+    """Converts an error of writing to an OSError with a message for users.
 
     Args:
-        path: what is written.
-        others: errors to turn beside OSError, such as tf.errors.OpError.
+        path: of the file.
+        *others: errors to convert besides OSError, such as tf.errors.OpError.
 
     Raises:
-        OSError: names `path` and the reason in a sentence.
+        OSError: a sentence with `path` and the reason.
     """
     kinds: tuple[type[Exception], ...] = (OSError, *others)
     try:
         yield
     except kinds as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", error)
-        # TensorFlow says {{op}} PATH; REASON [Op:op], and more in other lines.
+        # TensorFlow's messages are {{op}} PATH; REASON [Op:op], then other lines.
         got = str(reason).partition("\n")[0].partition(" [Op:")[0].rpartition("; ")[2]
         raise OSError(
-            f"{os.fspath(path)!r} must be written, got {got}: make room on the "
-            "disk, or choose another logdir"
+            f"{os.fspath(path)!r} must be written, got {got}: free disk space, or "
+            "choose another logdir"
         ) from error
 
 
 def sync(path: pathlib.Path) -> None:
-    """Makes a file's content, or a directory's names, outlast a power cut.
+    """Syncs a file's content, or a directory's entries, to the disk.
 
     Raises:
-        OSError: it can't be; the error has `path` as its filename.
+        OSError: the sync failed; the error has `path` as its filename.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError as error:  # Python knows a number here and no name.
+    except OSError as error:  # fsync's error has no filename.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
 
 
 def make_directory(path: pathlib.Path) -> None:
-    """Makes a directory, and those above it, so that they outlast a power cut.
+    """Creates a directory and its parents, and syncs them to the disk.
 
     Raises:
-        OSError: it can't be made; the error has a filename.
+        OSError: it can't be created; the error has a filename.
     """
-    above = [path, *path.parents]
-    missing = above[: next(i for i, folder in enumerate(above) if folder.exists())]
+    parents = [path, *path.parents]
+    num_missing = next(i for i, folder in enumerate(parents) if folder.exists())
+    missing = parents[:num_missing]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         sync(folder.parent)
 
 
 def write(path: str | os.PathLike, content: str | bytes) -> None:
-    """Writes a file, text as UTF-8, that appears complete or not at all.
+    """Writes a file atomically, text as UTF-8.
 
     Raises:
-        OSError: it can't be written; what was at `path` is as it was.
+        OSError: it can't be written; an old file at `path` is unchanged.
     """
     path = pathlib.Path(path)
     with explain_errors(path):
-        # Its name is one of those that `is_leftover` knows.
+        # `is_leftover` recognizes this name.
         descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with open(descriptor, "wb") as file:
@@ -92,6 +93,6 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 def is_leftover(path: pathlib.Path, names: Collection[str]) -> bool:
-    """Tells whether a killed `write` of a file with one of the names left this."""
+    """Returns whether a path is left by a killed `write` of a file in `names`."""
     match = re.fullmatch(r"\.(.+)\.\w{8}", path.name)
     return match is not None and match[1] in names

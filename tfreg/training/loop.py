@@ -5,8 +5,8 @@
     for epoch in range(10):
         print(loop.train(epoch).total, loop.evaluate(dataset.test).metrics["accuracy"])
 
-The traps: a Python call a step, which costs more than the step; a last batch that is
-dropped; `tf.range` under XLA, which compiles anew for every start.
+The traps: a Python call per step, which costs more than the step; a last batch that is
+dropped; `tf.range` under XLA, which compiles again for every start.
 """
 
 import math
@@ -26,32 +26,32 @@ EVALUATION_BATCH = 1000
 
 
 class LossError(ArithmeticError):
-    """A loss or a gradient that isn't finite; scripts end with exit status 5."""
+    """A loss or a gradient isn't finite; scripts end with exit status 5."""
 
 
 class Loop:
-    """Trains on one data set and evaluates on any.
+    """Trains on one data set, and evaluates on any.
 
-    The order of the examples is a function of (seed, epoch). Every example counts once
-    an epoch: a last, smaller batch is a step too. On one device many steps are one XLA
-    program; on several each step sums the gradients between two compiled halves.
+    The order of the examples is a function of (seed, epoch). Every example is used once
+    per epoch: the last batch may be smaller. On one device many steps are one XLA
+    program; on several devices each step sums the gradients between two XLA programs.
 
     Args:
-        train_step: what one step does; its model may be one that makes its variables
-            when it is called, which it then is.
+        train_step: the training step. A model without variables is called, to create
+            them.
         split: the examples to train on.
-        batch_size: examples a step, of all replicas; more than there are means all.
-        seed: decides the order of the examples.
-        steps_per_call: most steps in one call of the compiled graph; between the calls
-            Python can look at the report, stop or save.
-        device_bytes: inputs larger than this are streamed by a tf.data pipeline,
-            `steps_per_call` batches at a time; smaller ones are held on the device.
-        strategy: whose replicas share each batch, and under whose scope model and
-            optimizer were made; None: the one in scope.
+        batch_size: examples per step, of all replicas; at most the whole split is used.
+        seed: seed of the order of the examples.
+        steps_per_call: largest number of steps in one call of the compiled graph.
+            Between the calls Python can read the report, stop or save.
+        device_bytes: larger inputs are streamed by a tf.data pipeline, in blocks of
+            `steps_per_call` batches; smaller ones are kept on the device.
+        strategy: the strategy to train with, in whose scope model and optimizer were
+            created; None: the current one.
 
     Raises:
         ValueError: a size isn't a positive int, a seed isn't from 0 to 2**64 - 1, or
-            there is no example.
+            the split has no examples.
         TypeError: `split` isn't a Split.
     """
 
@@ -67,24 +67,24 @@ class Loop:
     ) -> None:
         batch_size = _checks.check_int("batch_size", batch_size)
         steps_per_call = _checks.check_int("steps_per_call", steps_per_call)
-        data.permute(_count(split), seed, 0)  # Refuses a seed now, not in `train`.
+        data.permute(_count(split), seed, 0)  # Checks the seed now, not in `train`.
         self.step = train_step
         self.split = split
         self.batch_size = min(batch_size, len(split))
         self.seed = seed
         self.steps_per_call = steps_per_call
-        self.seconds = 0.0  # Spent in steps of the epoch that was trained last.
+        self.seconds = 0.0  # Time in the steps of the last epoch.
         self.device_bytes = device_bytes
         self.strategy = strategy or tf.distribute.get_strategy()
-        self._held: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-        self._shared_data: tuple | None = None
+        self._on_device: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self._on_replicas: tuple | None = None
         self._trainable: list[tf.Variable] = []
         self._zeros = self._build()
-        self.sums = self._zeros  # Of the epoch so far, over its examples.
+        self.sums = self._zeros  # Sums over the examples of the epoch so far.
         self._refresh()
 
     def _build(self) -> metrics.Means:
-        """Makes all variables; returns zeros for what an epoch averages."""
+        """Creates all variables; returns zeros in the structure of an epoch's means."""
         x, y = self.split.x, self.split.y
         specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, y)]
 
@@ -115,11 +115,11 @@ class Loop:
         return metrics.scale_pixels(x, self.split.pixels)
 
     def restart(self, split: data.Split, seed: int) -> None:
-        """Takes other examples and another order; nothing is compiled again.
+        """Changes the examples and their order, without compiling again.
 
         Args:
-            split: as many examples as before, of the same shapes.
-            seed: decides the order of the examples.
+            split: the same number of examples, of the same shapes.
+            seed: seed of the order of the examples.
 
         Raises:
             ValueError: examples of other shapes, or a seed out of range.
@@ -131,12 +131,12 @@ class Loop:
             )
         data.permute(len(split), seed, 0)
         if split is not self.split:
-            self._shared_data = None
+            self._on_replicas = None
         self.split, self.seed = split, seed
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of steps in an epoch, a smaller last one counted."""
+        """Number of steps in an epoch, including a smaller last one."""
         return -(-len(self.split) // self.batch_size)
 
     def train(self, epoch: int) -> metrics.Report:
@@ -146,19 +146,19 @@ class Loop:
     def iterate(
         self, epoch: int, steps: int = 0, sums: metrics.Means | None = None
     ) -> Iterator[metrics.Report]:
-        """Trains for an epoch, and gives a report after each call of the graph.
+        """Trains for an epoch, and yields a report after each call of the graph.
 
         Args:
-            epoch: counted from 0; decides the order of the examples.
-            steps: those of the epoch that the model has seen already.
-            sums: what `self.sums` was after them.
+            epoch: counted from 0; determines the order of the examples.
+            steps: number of steps of the epoch that are trained already.
+            sums: `self.sums` after those steps.
 
         Yields:
-            A report of floats: loss and metrics, means over the epoch's examples so
-            far; the penalties and the update's values, those of the last step.
+            A report of floats: loss and metrics are means over the epoch's examples so
+            far; the penalties and the update's values are those of the last step.
 
         Raises:
-            LossError: a step's loss or gradient isn't finite; the model is as it was
+            LossError: a step's loss or gradient isn't finite; the model is in the state
                 before that step.
         """
         self._refresh()
@@ -180,7 +180,7 @@ class Loop:
             yield metrics.drop_undefined(report)
 
     def get_state(self) -> dict[str, tf.Module]:
-        """Returns what a checkpoint must hold, by name."""
+        """Returns the objects to save in a checkpoint, by name."""
         state = {"model": self.step.model, "optimizer": self.step.optimizer}
         if self.step.loss_scale is not None:
             state["loss_scale"] = self.step.loss_scale
@@ -195,79 +195,83 @@ class Loop:
     def _call_safely(
         self, arrays: list, start: int, stop: int, size: int
     ) -> tuple[metrics.Report, metrics.Means]:
-        """Runs the steps; where one isn't finite, those before it alone, and raises."""
-        # Looked at once a call: a norm at every step would cost twentieths of it.
-        before = self._copy()
+        """Runs steps; undoes those from the first that isn't finite on, and raises.
+
+        Raises:
+            LossError: names the step.
+        """
+        # Checked once per call: a norm at every step would cost about 5% of its time.
+        before = self._copy_variables()
         report, sums = self._call(arrays, start, stop, size)
-        tag = _find_bad(report, sums)
+        tag = _find_nonfinite(report, sums)
         if tag is None:
             return report, sums
-        self._put_back(before)
+        self._restore_variables(before)
         for i in range(start, stop):
-            before = self._copy()
+            before = self._copy_variables()
             report, sums = self._call(arrays, i, i + 1, size)
-            tag = _find_bad(report, sums) or tag
-            if _find_bad(report, sums) is not None:
+            tag = _find_nonfinite(report, sums) or tag
+            if _find_nonfinite(report, sums) is not None:
                 break
-        self._put_back(before)
+        self._restore_variables(before)
         number = int(self.step.optimizer.step.numpy()) + 1
         raise LossError(
             f"{tag} must be finite, got {report[tag]} at step {number}, which is not "
-            "applied: lower learning_rate or scale, or look for labels out of range"
+            "applied: lower learning_rate or scale, or check the range of the labels"
         )
 
     def _get_variables(self) -> list[tf.Variable]:
         parts = self.get_state().values()
-        # A model may be any object that has trainable variables.
+        # A model may be any object with trainable variables.
         return [
             v
             for part in parts
             for v in getattr(part, "variables", None) or part.trainable_variables
         ]
 
-    def _copy(self) -> list[tf.Tensor]:
+    def _copy_variables(self) -> list[tf.Tensor]:
         return [tf.identity(variable) for variable in self._get_variables()]
 
-    def _put_back(self, values: list[tf.Tensor]) -> None:
+    def _restore_variables(self, values: list[tf.Tensor]) -> None:
         for variable, value in zip(self._get_variables(), values, strict=True):
             variable.assign(value)
 
     def _get_calls(self, epoch: int) -> Iterator[tuple]:
-        """Gives inputs, targets, an order, first and last step in it, batch size."""
+        """Yields inputs, targets, an order, its first and last step, the batch size."""
         order = data.permute(len(self.split), self.seed, epoch)
-        held = self._hold(self.split)
+        arrays = self._put_on_device(self.split)
         blocks: Iterable[tuple]
-        if held is not None:
-            self._shared_data = self._shared_data or self._share(*held)
-            blocks = [(*self._shared_data, order)]
+        if arrays is not None:
+            self._on_replicas = self._on_replicas or self._copy_to_replicas(*arrays)
+            blocks = [(*self._on_replicas, order)]
         else:
             stream = data.stream(
                 self.split, order, self.batch_size * self.steps_per_call
             )
             blocks = (
-                (*self._share(x, y), np.arange(len(y), dtype=np.int32))
+                (*self._copy_to_replicas(x, y), np.arange(len(y), dtype=np.int32))
                 for x, y in stream
             )
         for x, y, rows in blocks:
             num_full, rest = divmod(rows.size, self.batch_size)
-            (order,) = self._share(tf.constant(rows))
+            (order,) = self._copy_to_replicas(tf.constant(rows))
             for start in range(0, num_full, self.steps_per_call):
                 stop = min(start + self.steps_per_call, num_full)
                 yield x, y, order, start, stop, self.batch_size
             if rest:
-                (order,) = self._share(tf.constant(rows[-rest:]))
+                (order,) = self._copy_to_replicas(tf.constant(rows[-rest:]))
                 yield x, y, order, 0, 1, rest
 
-    def _hold(self, split: data.Split) -> tuple | None:
-        """Returns a split's arrays on the device, None where they are too large."""
+    def _put_on_device(self, split: data.Split) -> tuple | None:
+        """Returns a split's arrays on the device, None if they are too large."""
         if split.x.nbytes > self.device_bytes:
             return None
-        if split not in self._held:
-            self._held[split] = tf.constant(split.x), tf.constant(split.y)
-        return self._held[split]
+        if split not in self._on_device:
+            self._on_device[split] = tf.constant(split.x), tf.constant(split.y)
+        return self._on_device[split]
 
-    def _share(self, *arrays: tf.Tensor) -> tuple:
-        """Returns all of each array on every replica's device."""
+    def _copy_to_replicas(self, *arrays: tf.Tensor) -> tuple:
+        """Returns the arrays with a full copy on every replica's device."""
         if self.strategy.num_replicas_in_sync == 1:
             return arrays
         return tuple(replicas.copy_to_replicas(self.strategy, a) for a in arrays)
@@ -284,32 +288,36 @@ class Loop:
         stop: tf.Tensor,
         size: int,
     ) -> tuple[metrics.Report, metrics.Means]:
-        """Does on one device what `replicas.SharedSteps` does on several."""
+        """The counterpart of `replicas.SharedSteps` on one device."""
 
         def run(i: tf.Tensor) -> metrics.Report:
-            # XLA would compile a slice anew for the first `i` of each call.
+            # With a slice, XLA would compile again for the first `i` of each call.
             rows = tf.gather(order, i * size + tf.range(size))
             return self.step(self._feed(tf.gather(x, rows)), tf.gather(y, rows))
 
         def body(i: tf.Tensor, sums: metrics.Means) -> tuple[tf.Tensor, metrics.Means]:
-            # XLA drops what is reported but not used.
+            # XLA removes the values of the report that are not used.
             return i + 1, metrics.add_weighted(sums, run(i).losses.means, size)
 
         sums = metrics.make_zeros(self._zeros)
-        # Over a counter, not tf.range: one program for any number of steps.
+        # With a counter instead of tf.range, one program runs any number of steps.
         i, sums = tf.while_loop(lambda i, _: i < stop - 1, body, [start, sums])
         report = run(i)
         return report, metrics.add_weighted(sums, report.losses.means, size)
 
     def evaluate(self, split: data.Split) -> metrics.Report:
-        """Returns a report over every example of a split, of the model as it is.
+        """Evaluates the model on every example of a split.
+
+        Args:
+            split: the examples.
 
         Returns:
-            A report of floats: loss, metrics and activity penalties, means over the
-            examples; the other penalties; no values of an update.
+            A report of floats: loss, metrics and activity penalties are means over the
+            examples; the values of an update are None.
 
         Raises:
-            ValueError: the split holds no example.
+            ValueError: the split has no examples.
+            TypeError: `split` isn't a Split.
         """
         self._refresh()
         num_examples = _count(split)
@@ -322,16 +330,16 @@ class Loop:
         return metrics.drop_undefined(report)
 
     def _get_blocks(self, split: data.Split) -> Iterable[tuple]:
-        held = self._hold(split)
-        if held is not None:
-            return [held]
+        arrays = self._put_on_device(split)
+        if arrays is not None:
+            return [arrays]
         order = np.arange(len(split), dtype=np.int32)
         return data.stream(split, order, self.steps_per_call * self.batch_size)
 
     def _run_evaluation(
         self, x: tf.Tensor, y: tf.Tensor, pixels: bool
     ) -> metrics.Losses:
-        """Returns the losses of all examples, summed over the examples."""
+        """Returns the sums of the losses over all examples."""
         num_examples = x.shape[0]
         size = min(num_examples, EVALUATION_BATCH)
 
@@ -355,8 +363,8 @@ class Loop:
         return sums
 
 
-def _find_bad(report: metrics.Report, sums: metrics.Means) -> str | None:
-    """Returns the tag of what isn't finite: the data's loss, a penalty, the norm."""
+def _find_nonfinite(report: metrics.Report, sums: metrics.Means) -> str | None:
+    """Returns the tag of a value that isn't finite, the data loss first, or None."""
     scalars = report._replace(metrics={}).get_scalars()
     scalars |= sums._replace(metrics={}).get_scalars()
     last = "loss/regularization", "loss/total"  # Sums of the others.
@@ -368,10 +376,10 @@ def _count(split: data.Split) -> int:
     if not isinstance(split, data.Split):
         raise TypeError(
             f"split must be a tfreg.data.Split, got a {type(split).__name__}: "
-            "write Split(x, y) of two arrays"
+            "write Split(x, y) with two arrays"
         )
     if not len(split):
-        raise ValueError("split must hold an example, got none: pass some")
+        raise ValueError("split must have examples, got none: pass some")
     return len(split)
 
 

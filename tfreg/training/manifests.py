@@ -1,10 +1,10 @@
-"""Checkpoints on the disk: which there are, and whether they are intact.
+"""Lists and verifies the checkpoints on the disk.
 
     for path in manifests.list_newest_first(pathlib.Path("runs/a/checkpoints")):
         step, metadata = manifests.verify(path)
 
-The trap: a checkpoint that lost a byte and is read all the same. Here each has a
-manifest with the sha256 of its files. Nothing in this module needs TensorFlow.
+The trap: a damaged checkpoint that is read without an error. So each has a manifest
+with the sha256 of its files. This module doesn't import TensorFlow.
 """
 
 import contextlib
@@ -15,37 +15,37 @@ import re
 import shutil
 from typing import Any
 
-FOLDER = "checkpoints"  # Of a run's directory.
-# old-: what had the name, while a step is saved once more; it sorts before the new one.
+FOLDER = "checkpoints"  # In a run's directory.
+# old-: the previous checkpoint of the same step, while it is saved again.
 _NAME = re.compile(r"(?:old-)?step-\d{10}")
 _ASIDE = ".aside"
 _MANIFEST = "manifest.json"
-_MANIFEST_BYTES = 2**20  # More is no manifest, and isn't read.
+_MANIFEST_BYTES = 2**20  # A longer file isn't a manifest, and isn't read.
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that isn't there or doesn't fit; scripts end with exit status 4."""
+    """A checkpoint is missing, damaged or another one; scripts exit with status 4."""
 
 
 def get_aside(directory: pathlib.Path) -> pathlib.Path:
-    """Returns where a checkpoint is written before it gets its name."""
+    """Returns the path where a checkpoint is written before it gets its name."""
     return directory / _ASIDE
 
 
 def remove_leftovers(directory: pathlib.Path) -> None:
-    """Removes the half of a checkpoint that a killed run left."""
+    """Removes the incomplete checkpoint that a killed run has left."""
     shutil.rmtree(get_aside(directory), ignore_errors=True)
 
 
 def list_newest_first(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the directories that have a checkpoint's name, intact or not."""
+    """Returns the directories with a checkpoint's name, intact or not."""
     entries = directory.iterdir() if directory.is_dir() else []
     paths = [entry for entry in entries if _NAME.fullmatch(entry.name)]
     return sorted(paths, key=lambda path: (path.name[-10:], path.name), reverse=True)
 
 
 def prune(directory: pathlib.Path, keep: int) -> None:
-    """Removes what is older than `keep` checkpoints that are intact."""
+    """Removes the checkpoints older than the newest `keep` intact ones."""
     num_intact = 0
     for path in list_newest_first(directory):
         if num_intact >= keep:
@@ -61,14 +61,14 @@ def write(path: pathlib.Path, step: int, metadata: dict[str, Any]) -> None:
 
     Args:
         path: of the directory.
-        step: number of updates that the state has seen.
+        step: number of updates so far.
         metadata: JSON values.
 
     Raises:
         OSError: it can't be written.
     """
     hashes = {file.name: _hash(file) for file in sorted(path.iterdir())}
-    # "facts": the key of the metadata in the checkpoints that there are.
+    # "facts" is the key of the metadata in existing checkpoints.
     manifest = {"step": step, "facts": metadata, "files": hashes}
     text = json.dumps(manifest, sort_keys=True)
     seal = hashlib.sha256(text.encode()).hexdigest()
@@ -76,10 +76,10 @@ def write(path: pathlib.Path, step: int, metadata: dict[str, Any]) -> None:
 
 
 def verify(path: pathlib.Path) -> tuple[int, dict[str, Any]]:
-    """Returns step and metadata of a checkpoint whose files are as its manifest says.
+    """Verifies a checkpoint by its manifest; returns its step and metadata.
 
     Raises:
-        CheckpointError: a file is missing, damaged or not of the checkpoint.
+        CheckpointError: a file is missing, damaged or not in the manifest.
     """
     name = path / _MANIFEST
     try:

@@ -1,11 +1,11 @@
-"""What a step reports, as typed values, and what is measured beside the losses.
+"""The report of a step as typed values, and the metrics.
 
     report = trained.train(0)
     report.loss, report.penalties, report.total, report.metrics["accuracy"]
     report["loss/total"], report.get_scalars()  # by the tags of TensorBoard
 
-The trap: a dictionary whose keys every reader has to know, and a misspelt one that is
-found after hours. The fields stand here, and the tags in one function.
+The trap: a dictionary whose keys are spelled out in many modules, and one that is
+misspelled. A report has fields, and its tags are defined in one place.
 """
 
 import functools
@@ -21,7 +21,7 @@ Scalar: TypeAlias = float | tf.Tensor
 
 
 class Means(NamedTuple):
-    """What an epoch reports as means over its examples.
+    """The values that an epoch averages over its examples.
 
     Attributes:
         loss: of the data.
@@ -37,19 +37,19 @@ class Means(NamedTuple):
 
     @classmethod
     def from_scalars(cls, scalars: dict[str, float]) -> "Means":
-        """Returns the means with these tags, which `get_scalars` gave."""
+        """Returns the means for the tags and values of `get_scalars`."""
         metrics = {tag: value for tag, value in scalars.items() if tag != "loss/data"}
         return cls(scalars["loss/data"], metrics)
 
 
 class Losses(NamedTuple):
-    """What a forward pass reports; all but the metrics add up over replicas.
+    """The losses of a forward pass, in a replica its share, which add up to the total.
 
     Attributes:
         loss: of the data, without penalties.
         regularization: sum of the penalties.
         penalties: name of the penalty -> value.
-        metrics: name -> value; those add up, too.
+        metrics: name -> value; these are shares, too.
     """
 
     loss: Scalar
@@ -64,7 +64,7 @@ class Losses(NamedTuple):
 
     @property
     def means(self) -> Means:
-        """What an epoch averages over its examples."""
+        """The values that an epoch averages over its examples."""
         return Means(self.loss, self.metrics)
 
     def get_scalars(self) -> dict[str, Scalar]:
@@ -79,14 +79,14 @@ class Losses(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What an update reports.
+    """The values of an update.
 
     Attributes:
-        gradient_norm: of all gradients together, before clipping; 0 for an update that
-            overflowed in float16 and was skipped.
+        gradient_norm: global norm of the gradients, before clipping; 0 for an update
+            that overflowed in float16 and was skipped.
         learning_rate: of the update.
-        loss_scale: after the update; None but in float16.
-        skipped_updates: how many have overflowed so far; None but in float16.
+        loss_scale: after the update; None unless in float16.
+        skipped_updates: number of skipped updates so far; None unless in float16.
     """
 
     gradient_norm: Scalar
@@ -96,7 +96,7 @@ class Update(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a step, an epoch or an evaluation reports: tensors in a graph, else floats.
+    """The report of a step, an epoch or an evaluation: tensors in a graph, or floats.
 
     `report[tag]` and `tag in report` take TensorBoard's tags, and "steps".
 
@@ -104,10 +104,12 @@ class Report(NamedTuple):
         loss: of the data, without penalties.
         regularization: sum of the penalties.
         penalties: name of the penalty -> value.
-        metrics: name -> value, such as accuracy where the targets are classes.
-        gradient_norm, learning_rate, loss_scale, skipped_updates: as in `Update`; None
-            for an evaluation.
-        num_steps: steps of the epoch so far; 0 but from a Loop that trains.
+        metrics: name -> value, such as accuracy for classes.
+        gradient_norm: as in `Update`; None for an evaluation.
+        learning_rate: as in `Update`; None for an evaluation.
+        loss_scale: as in `Update`; None for an evaluation.
+        skipped_updates: as in `Update`; None for an evaluation.
+        num_steps: steps of the epoch so far; 0 unless a Loop trains.
     """
 
     loss: Scalar
@@ -122,7 +124,7 @@ class Report(NamedTuple):
 
     @property
     def losses(self) -> Losses:
-        """What the forward pass reports."""
+        """The losses of the forward pass."""
         return Losses(self.loss, self.regularization, self.penalties, self.metrics)
 
     @property
@@ -131,7 +133,7 @@ class Report(NamedTuple):
         return self.losses.total
 
     def get_scalars(self) -> dict[str, Scalar]:
-        """Returns tag -> value for TensorBoard, of what is reported."""
+        """Returns tag -> value for TensorBoard, without those that are None."""
         update = {
             "gradient_norm": self.gradient_norm,
             "learning_rate": self.learning_rate,
@@ -142,7 +144,11 @@ class Report(NamedTuple):
         return self.losses.get_scalars() | reported
 
     def __getitem__(self, tag: str | int) -> Scalar:  # type: ignore[override]
-        """Returns the value of a tag; KeyError where it isn't reported."""
+        """Returns the value of a tag.
+
+        Raises:
+            KeyError: the report doesn't have the tag.
+        """
         if not isinstance(tag, str):
             return tuple.__getitem__(self, tag)
         return self.num_steps if tag == "steps" else self.get_scalars()[tag]
@@ -152,13 +158,13 @@ class Report(NamedTuple):
 
 
 def to_floats(report: Any) -> Any:
-    """Returns any of these values with floats for its tensors."""
+    """Returns a report or a part of it with its tensors as floats."""
     return tf.nest.map_structure(lambda v: None if v is None else float(v), report)
 
 
 @scopes.do_not_convert
 def add_weighted(sums: Any, values: Any, weight: int) -> Any:
-    """Returns float64 sums with `weight` times the values more, as structures."""
+    """Adds `weight` times the values to float64 sums of the same structure."""
     add = functools.partial(_add_weighted, weight=weight)
     return tf.nest.map_structure(add, sums, values)
 
@@ -167,13 +173,13 @@ def _add_weighted(total: tf.Tensor, value: tf.Tensor, weight: int) -> tf.Tensor:
     return total + weight * tf.cast(value, tf.float64)
 
 
-def divide(sums: Any, by: float) -> Any:
-    """Returns these values divided by a number."""
-    return tf.nest.map_structure(lambda value: value / by, sums)
+def divide(sums: Any, divisor: float) -> Any:
+    """Divides every value of a structure by a number."""
+    return tf.nest.map_structure(lambda value: value / divisor, sums)
 
 
 def make_zeros(values: Any) -> Any:
-    """Returns float64 zeros in the structure of values, to begin sums with."""
+    """Returns float64 zeros in the structure of values, as initial sums."""
     return tf.nest.map_structure(lambda _: tf.zeros([], tf.float64), values)
 
 
@@ -277,7 +283,7 @@ def measure(accuracy: tf.Tensor | None, parts: totals.Parts) -> Losses:
     regularization = tf.add_n([tf.zeros_like(parts.data), *penalties.values()])
     metrics = {}
     if accuracy is not None:
-        # In float64, so that 936 of 1,000 are 0.936.
+        # In float64, so that 936 of 1,000 is 0.936.
         num_examples = tf.cast(parts.num_examples, tf.float64)
         total = tf.reduce_sum(accuracy)
         metrics["accuracy"] = tf.math.divide_no_nan(total, num_examples)

@@ -1,4 +1,4 @@
-"""Half precision: in what dtype the model computes, and a scale that float16 needs.
+"""Half precision: the dtypes a model computes in, and the loss scale of float16.
 
     scale = precision.LossScale()
     scaled = scale.multiply(loss)  # the penalties are in it
@@ -6,7 +6,7 @@
     gradients, finite = scale.divide(gradients)
     scale.update(finite)
 
-The trap: penalties added after the loss is scaled, which then count a 32,768th.
+The trap: a penalty added after the loss is scaled is divided by the scale, 32,768.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,18 @@ DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
 
 
 class LossScale(tf.Module):
-    """A power of two that keeps float16 gradients from vanishing.
+    """A power of two that keeps float16 gradients from underflowing.
 
-    It doubles after `growth_steps` updates without overflow and halves at each one.
+    It doubles after `growth_steps` updates without overflow, and halves at each
+    overflow.
+
+    Args:
+        initial_scale: the first scale.
+        growth_steps: number of updates before the scale doubles.
 
     Attributes:
         scale: float32 scalar variable.
+        num_good: int64 scalar variable, the updates since the last change.
         num_skipped: int64 scalar variable, the updates that overflowed.
 
     Source: Micikevicius et al. 2018; `keras.mixed_precision.LossScaleOptimizer`.
@@ -58,14 +64,14 @@ class LossScale(tf.Module):
         return divided, tf.reduce_all(finite)
 
     def update(self, finite: tf.Tensor) -> None:
-        """Adapts the scale to whether the update's gradients were finite."""
+        """Adapts the scale, given whether the update's gradients were finite."""
         good = tf.where(finite, self.num_good.read_value() + 1, 0)
         grow = good >= self.growth_steps
         scale = self.scale.read_value()
         scale = tf.where(finite, tf.where(grow, scale * 2.0, scale), scale / 2.0)
         skipped = self.num_skipped.read_value() + tf.cast(~finite, tf.int64)
         good = tf.where(grow, tf.zeros_like(good), good)
-        # By the handle: each replica has the same gradients and keeps its own copy.
+        # By the handle: each replica updates its own copy, by the same gradients.
         for variable, value in (
             (self.scale, tf.clip_by_value(scale, 1.0, 2.0**40)),
             (self.num_good, good),

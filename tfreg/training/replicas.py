@@ -1,12 +1,13 @@
-"""Steps that the replicas of a strategy share: one compiled part and one sum each.
+"""Training steps on several replicas: one XLA program and one collective per step.
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     x = replicas.copy_to_replicas(strategy, x)  # which SharedSteps takes rows of
 
-Each replica takes its part of the rows, and forward and backward run in XLA up to one
-vector of gradients and losses; the vectors are added up once, and XLA updates and goes
-on to the next batch. A table's rows are gathered there. The trap: a collective inside
-XLA, or one for each variable.
+Each replica takes its rows of the batch. An XLA program computes one vector of its
+gradients and losses, the vectors are summed over the replicas, and the next program
+applies the sum and computes the next batch; the rows of tables are gathered. The trap:
+a collective inside XLA, which can't run it, or one collective for each variable, which
+is slow.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ Parts: TypeAlias = tuple[list[tf.Tensor], list[tuple[tf.Tensor, tf.Tensor]]]
 
 
 def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
-    """Returns a tensor as a value that each replica has on its own device."""
+    """Returns a distributed value: a copy of a tensor on each replica's device."""
     devices = iter(strategy.extended.worker_devices)
 
     def copy(context: Any) -> tf.Tensor:
@@ -35,14 +36,14 @@ def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
 
 
 class SharedSteps:
-    """Steps whose batches the replicas share; equal to one device with all of each.
+    """Runs training steps on several replicas; the results are those of one device.
 
     Args:
-        train_step: what a step does.
-        strategy: under whose scope model and optimizer were made.
-        zeros: in the structure of what is summed over the examples of all steps; the
-            rest of the report is computed for the last step alone.
-        feed: gives a batch of inputs as the model takes it.
+        train_step: the training step.
+        strategy: the strategy in whose scope model and optimizer were created.
+        zeros: zeros in the structure of the sums over the examples of all steps. The
+            rest of the report is computed only for the last step.
+        feed: returns a batch of inputs as the model takes it.
     """
 
     def __init__(
@@ -78,20 +79,24 @@ class SharedSteps:
         """Updates the model `stop - start` times.
 
         Args:
-            x: all inputs, as `copy_to_replicas` gives them.
-            y: all targets, likewise.
-            order: int32 `[n]`, likewise; the rows of step i are `[i * size:][:size]`.
+            x: all inputs, of `copy_to_replicas`.
+            y: all targets, of `copy_to_replicas`.
+            order: int32 `[n]` of `copy_to_replicas`; the rows of step i are
+                `order[i * size:][:size]`.
             start: int32 scalar, the first step.
-            stop: int32 scalar, the one after the last step.
+            stop: int32 scalar, the last step plus one.
             size: of the global batch.
 
         Returns:
-            The last step's report, of all replicas together, and the sums.
+            The last step's report for all replicas, and the sums.
+
+        Raises:
+            ValueError: a variable is on another device.
         """
         run, data = self.strategy.run, (x, y, order)
 
         def run_first() -> Any:
-            """Runs all steps but the last, an update and the next forward as one."""
+            """Runs all steps but the last, each update with the next forward pass."""
 
             def body(i: tf.Tensor, packed: Any, sums: Any) -> tuple:
                 return i + 1, *run(self._continue, (packed, sums, *data, i, size))
@@ -131,7 +136,7 @@ class SharedSteps:
         i: tf.Tensor,
         size: int,
     ) -> tuple[Parts, metrics.Means]:
-        """Updates, and returns what the next batch has, and the sums so far."""
+        """Updates; returns the next batch's gradients and losses, and the sums."""
         *_, sums = self._update(packed, sums, size, False)
         return self._run_backward(x, y, order, i, size, False), sums
 
@@ -148,7 +153,7 @@ class SharedSteps:
         replica = scopes.get_replica() or 0
         replicas = self.strategy.num_replicas_in_sync
         first, stop = size * replica // replicas, size * (replica + 1) // replicas
-        # XLA would compile a slice anew for each `i`.
+        # With a slice, XLA would compile again for each `i`.
         batch = tf.gather(order, i * size + tf.range(first, stop))
         grads, losses = self.step.compute_gradients(
             self._feed(tf.gather(x, batch)), tf.gather(y, batch), size
@@ -159,7 +164,7 @@ class SharedSteps:
         reported = losses if everything else losses.means
         self._structures[everything] = tf.nest.map_structure(lambda _: 0.0, reported)
         values = list(dense.values())
-        # The widest of the gradients', not float64 for the accuracy's sake.
+        # The widest dtype of the gradients; the accuracy's float64 isn't needed.
         dtypes = [tf.float32, *(value.dtype for value in values)]
         dtype = max(dtypes, key=lambda dtype: dtype.size)
         values += tf.nest.flatten(reported)
@@ -173,7 +178,7 @@ class SharedSteps:
         size: int,
         everything: bool,
     ) -> tuple[metrics.Losses | metrics.Means, metrics.Update, metrics.Means]:
-        """Updates this replica's copy of the variables by everybody's gradients."""
+        """Updates this replica's copy of the variables by the summed gradients."""
         structure = self._structures[everything]
         variables = self.step.model.trainable_variables
         vectors, rows = packed
@@ -193,8 +198,8 @@ class SharedSteps:
 
 
 def _sum(parts: Parts) -> Parts:
-    """Returns the sum of all replicas' values in few vectors, and their rows."""
-    # Packed here: inside XLA each gradient would be computed into the vector slowly.
+    """Returns the sums over all replicas, packed into a few vectors, and all rows."""
+    # Packed outside XLA, which would be slow at it.
     context = tf.distribute.get_replica_context()
     values, rows = parts
     packed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(values))
@@ -202,24 +207,24 @@ def _sum(parts: Parts) -> Parts:
 
 
 def _call(function: Callable, *args: Any) -> Any:
-    """Calls a function, compiled or not, of which XLA could read every variable.
+    """Calls a function, and checks that XLA can read its variables.
 
     Raises:
-        ValueError: it reads a variable that is on another device.
+        ValueError: the function reads a variable on another device.
     """
     if hasattr(function, "get_concrete_function"):
-        here = tf.zeros([]).device
+        device = tf.zeros([]).device
         for variable in function.get_concrete_function(*args).variables:
-            if variable.device != here:
+            if variable.device != device:
                 raise ValueError(
-                    "every variable must be made in strategy.scope(), got "
-                    f"{variable.name} on {variable.device} read on {here}: make it "
-                    "there, be it a weight, a scale or a learning rate"
+                    "every variable must be created in strategy.scope(), got "
+                    f"{variable.name} on {variable.device} read on {device}: create "
+                    "it there, also if it is a scale or a learning rate"
                 )
     return function(*args)
 
 
 def _sums_over_replicas(model: Any) -> bool:
-    """Tells whether a layer adds up over the replicas itself, which XLA can't."""
+    """Returns whether a layer sums over the replicas itself, which XLA can't."""
     members = [model, *getattr(model, "submodules", ())]
     return any(getattr(member, "sums_over_replicas", False) for member in members)

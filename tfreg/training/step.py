@@ -4,10 +4,11 @@
     step = tf.function(train, jit_compile=True)
     report = step(x, y)  # report.loss, report.total, ...
 
-The traps: penalties are summed at every step though only their gradient is needed, and
-a gradient is clipped before the replicas have added theirs up. Here the caller's use of
-the report decides what XLA computes, and the order of an update is fixed. Gradients of
-penalized weights are the same on every replica: they are added after the sum, once.
+The traps: penalties that are computed at every step although only their gradients are
+needed, and gradients that are clipped before they are summed over the replicas. XLA
+computes only the values of the report that the caller uses, and the order of an update
+is fixed. The gradients of weight penalties are the same on every replica, so they are
+added once, after the sum.
 """
 
 import contextlib
@@ -24,10 +25,10 @@ from tfreg.training import precision as precisions
 
 
 class Step:
-    """A step of training or of evaluation, for any model, loss and optimizer.
+    """A training or evaluation step, for any model, loss and optimizer.
 
-    Its penalties are the model's. An update's order: add up over microbatches and
-    replicas, penalize the weights, clip, apply.
+    The penalties are those of the model. An update sums the gradients over microbatches
+    and replicas, adds those of the weight penalties, clips the sum and applies it.
 
     Args:
         model: callable (x, training=...) -> outputs, with `trainable_variables`.
@@ -37,15 +38,15 @@ class Step:
         optimizer: of `tfreg.optimizers`.
         clip_norm: largest global norm of the gradient, of data and penalties and of all
             replicas together; None: no clipping.
-        seed: what dropout comes from, with the number of the step.
-        accumulate: into how many microbatches a batch is cut, to save memory; the
-            update is that of the whole batch, but for BatchNorm's statistics.
-        precision: of what the model computes: float32, bfloat16 or float16; variables,
-            losses and penalties are float32. float16 has a `loss_scale`, and an update
-            that overflows is skipped.
+        seed: seed of dropout, together with the number of the step.
+        accumulate: number of microbatches that a batch is split into, to save memory.
+            The update is that of the full batch, except for BatchNorm's statistics.
+        precision: the model's dtype: float32, bfloat16 or float16. Variables, losses
+            and penalties are float32. float16 has a `loss_scale`, and skips an update
+            that overflows.
 
     Raises:
-        ValueError: an argument has a value that isn't allowed.
+        ValueError: an argument has an invalid value.
         TypeError: the optimizer isn't one of `tfreg.optimizers`.
     """
 
@@ -79,14 +80,14 @@ class Step:
         self.loss_scale = precisions.LossScale() if precision == "float16" else None
 
     def __call__(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Report:
-        """Updates the model once; in `strategy.run` with the gradients of all replicas.
+        """Updates the model once; in `strategy.run` by the gradients of all replicas.
 
         Args:
             x: inputs `[batch, ...]` of this replica.
             y: targets `[batch, ...]`.
 
         Returns:
-            The losses of `compute_gradients` and the report of `update`.
+            The losses of `compute_gradients` and the values of `update`.
         """
         grads, reported = self.compute_gradients(x, y)
         update = self.update(gradients.sum_over_replicas(grads))
@@ -95,25 +96,26 @@ class Step:
     def compute_gradients(
         self, x: tf.Tensor, y: tf.Tensor, global_batch_size: int | None = None
     ) -> tuple[list[gradients.Gradient], metrics.Losses]:
-        """Returns this replica's part of the gradients and of the losses.
+        """Returns this replica's share of the gradients and losses.
 
         Args:
             x: inputs `[batch, ...]`.
             y: targets `[batch, ...]`.
-            global_batch_size: examples of all replicas; None: they add theirs up.
+            global_batch_size: number of examples on all replicas; None: the sum over
+                the replicas.
 
         Returns:
             One gradient per trainable variable, times the loss scale if there is one,
-            without that of the weights' penalties, which `update` adds; IndexedSlices
-            only where the optimizer `takes_rows`. And the losses, whose sum over the
-            replicas is that of the batch.
+            without the weight penalties, which `update` adds; IndexedSlices only where
+            the optimizer `takes_rows`. And the losses, whose sum over the replicas is
+            that of the global batch.
         """
         if self.accumulate == 1:
             return self._compute_part(x, y, global_batch_size, 0)
         size: Any = global_batch_size
         num_rows = tf.shape(x)[0]
         if size is None:
-            # Of different sizes, so that each has to know the whole.
+            # Microbatches have different sizes, and each needs the global one.
             (size,) = gradients.sum_over_replicas([num_rows])
         bounds = [num_rows * k // self.accumulate for k in range(self.accumulate + 1)]
         first = slice(bounds[1])
@@ -163,7 +165,7 @@ class Step:
 
     @scopes.do_not_convert
     def _differentiate_terms(self) -> list[gradients.Gradient]:
-        """Returns the gradients of the weights' penalties, times the loss scale."""
+        """Returns the gradients of the weight penalties, times the loss scale."""
         with self._scope(), tf.GradientTape() as tape:
             model = ownership.Model(self.model)
             values = [term(model.ids) for term in model.get_terms()]
@@ -175,7 +177,7 @@ class Step:
 
     @contextlib.contextmanager
     def _scope(self, microbatch: int = 0) -> Iterator[None]:
-        # Another microbatch drops out other units: a seed far from all the others.
+        # Each microbatch has another dropout mask: its seed is far from other seeds.
         seed = self.seed + 2**32 * microbatch
         with scopes.step_scope(self.optimizer.step, seed):
             yield
@@ -185,10 +187,13 @@ class Step:
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
     def update(self, summed: Sequence[gradients.Gradient]) -> metrics.Update:
-        """Adds the weights' penalties to the replicas' sum, clips it and applies it.
+        """Adds the gradients of the weight penalties, clips the sum and applies it.
 
         Args:
-            summed: the gradients of all replicas, added up.
+            summed: the gradients, summed over the replicas.
+
+        Returns:
+            The norm of the gradients, the learning rate, and the loss scale.
         """
         scale = self.loss_scale
         summed = list(map(gradients.add, summed, self._differentiate_terms()))
@@ -207,7 +212,7 @@ class Step:
             self.optimizer.apply(summed, variables, summed=True)
             return tf.constant(True)
 
-        self.optimizer.build(variables)  # Not inside the branch.
+        self.optimizer.build(variables)  # Variables can't be created in the branch.
         tf.cond(finite, apply, lambda: tf.constant(False))
         scale.update(finite)
         skipped = tf.cast(scale.num_skipped.read_value(), tf.float32)
@@ -218,7 +223,7 @@ class Step:
         )
 
     def evaluate(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Losses:
-        """Returns the losses of `compute_gradients`, and changes nothing."""
+        """Returns the losses, as `compute_gradients`, without changing the model."""
         with self._scope():
             outputs = self.model(self._cast(x), training=False)
             parts = totals.split_total(self._compute_loss(y, outputs), self.model)
@@ -230,5 +235,5 @@ def _check_optimizer(optimizer: Any) -> None:
         raise TypeError(
             "optimizer must be one of tfreg.optimizers, got a "
             f"{type(optimizer).__name__}: write for example tfreg.optimizers."
-            "adam(1e-3), or a loop of your own for a Keras one"
+            "adam(1e-3), or your own loop for a Keras optimizer"
         )

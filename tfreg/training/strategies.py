@@ -1,11 +1,11 @@
-"""Which devices and machines train: `one`, `mirrored` or `multi_worker`.
+"""Chooses the devices and machines to train on: `one`, `mirrored` or `multi_worker`.
 
     strategy = tfreg.training.strategies.make_strategy("auto")
     with strategy.scope():
         ...  # model and optimizer
 
-The trap: logical devices and memory growth can only be set before TensorFlow has
-touched a device, so this comes first.
+The trap: logical devices and memory growth can only be set before TensorFlow uses a
+device. So make the strategy first.
 """
 
 import functools
@@ -18,18 +18,18 @@ NAMES = ("auto", "one", "mirrored", "multi_worker")
 
 
 def make_strategy(name: str, logical_devices: int = 0) -> tf.distribute.Strategy:
-    """Returns the strategy; GPUs get their memory as they need it.
+    """Returns the strategy, and sets GPUs to allocate memory on demand.
 
     Args:
-        name: `one` device; `mirrored`, all GPUs of this machine or, where there is
-            none, all logical CPUs; `multi_worker`, the machines of TF_CONFIG or SLURM;
-            `auto`: multi_worker where several workers are named, mirrored where there
-            are several GPUs or logical CPUs, else one.
-        logical_devices: into how many devices the CPU is split; 0: as it is.
+        name: `one` device; `mirrored`, all GPUs of this machine or, without a GPU, all
+            logical CPUs; `multi_worker`, the machines of TF_CONFIG or SLURM; `auto`,
+            multi_worker if several workers are listed, mirrored if there are several
+            GPUs or logical CPUs, otherwise one.
+        logical_devices: number of logical devices to split the CPU into; 0: no split.
 
     Raises:
         ValueError: an unknown name, multi_worker without workers, or a split after
-            TensorFlow has touched the CPU.
+            TensorFlow has used the CPU.
     """
     if name not in NAMES:
         raise ValueError(
@@ -47,11 +47,11 @@ def make_strategy(name: str, logical_devices: int = 0) -> tf.distribute.Strategy
     return tf.distribute.get_strategy()
 
 
-@functools.cache  # Two over the same devices would clash in their collectives.
+@functools.cache  # The collectives of two on the same devices would clash.
 def _make_mirrored(devices: tuple[str, ...], kind: str) -> tf.distribute.Strategy:
     ops = None
     if kind == "CPU":
-        # In one memory faster than the ring, which is the default.
+        # In shared memory it is faster than the default, a ring.
         ops = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, ops)
 
@@ -65,11 +65,12 @@ def _configure(logical_devices: int) -> None:
             cpu = tf.config.list_physical_devices("CPU")[0]
             tf.config.set_logical_device_configuration(cpu, parts)
     except RuntimeError as error:
-        have = len(tf.config.list_logical_devices("CPU"))
-        if logical_devices and have != logical_devices:
+        existing = len(tf.config.list_logical_devices("CPU"))
+        if logical_devices and existing != logical_devices:
             raise ValueError(
                 "logical_devices must be set before TensorFlow is used, got "
-                f"{logical_devices} where the CPU is {have} ({error}): start anew"
+                f"{logical_devices} when the CPU has {existing} ({error}): start a new "
+                "process"
             ) from None
 
 
@@ -80,7 +81,7 @@ def _count_workers() -> int:
     except (ValueError, AttributeError, TypeError):
         raise ValueError(
             "TF_CONFIG must be JSON with a cluster and a task, got "
-            f"{os.environ['TF_CONFIG']!r}: see the README"
+            f"{os.environ['TF_CONFIG']!r}: see docs/replicas.md"
         ) from None
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or "0"
     return listed or (int(tasks) if tasks.isdigit() else 0)
@@ -98,7 +99,7 @@ def _make_multi_worker() -> tf.distribute.Strategy:
     if not _count_workers():
         raise ValueError(
             "strategy multi_worker must know its workers, got neither TF_CONFIG nor "
-            "SLURM's variables: set TF_CONFIG, see the README"
+            "SLURM's variables: set TF_CONFIG, see docs/replicas.md"
         )
     resolvers = tf.distribute.cluster_resolver
     try:
@@ -110,12 +111,12 @@ def _make_multi_worker() -> tf.distribute.Strategy:
     except (ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"the workers must be described in full, got {reason}: see the README"
+            f"the workers must be fully described, got {reason}: see docs/replicas.md"
         ) from error
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Tells whether this process writes the files; one alone always does."""
+    """Returns whether this process writes the files, as a single one always does."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True

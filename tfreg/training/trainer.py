@@ -1,10 +1,10 @@
-"""Epochs of a loop: checkpoints, events, the best weights, and when to stop.
+"""Trains a loop for epochs, with checkpoints, events and early stopping.
 
     trainer = Trainer(trained, dataset.validation, patience=3, log=print)
     trainer.run(2, tfreg.runs.console.Progress(2, trained.steps_per_epoch))
 
-The trap: a run that resumes after a kill with another history than it had, so that it
-stops elsewhere or plots other means. What the host knows is in the checkpoint, too.
+The trap: a resumed run without its history, which stops at another epoch or plots other
+means. So the checkpoint includes the history, not only variables.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from tfreg.training import checkpoints, events, loop, manifests, metrics
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has saved its state."""
+    """The run has stopped when it was interrupted, and has saved its state."""
 
 
 class Progress(Protocol):
-    """What a Trainer shows its progress to."""
+    """Receives the progress of a Trainer."""
 
     def update(self, epoch: int, report: metrics.Report, speed: float | None) -> None:
-        """Takes the report of the epoch so far, and its steps per second."""
+        """Receives the report of the epoch so far, and its steps per second."""
 
     def end_epoch(
         self,
@@ -38,23 +38,32 @@ class Progress(Protocol):
         validation: metrics.Report,
         speed: float | None,
     ) -> None:
-        """Takes the reports of an epoch."""
+        """Receives the reports of an epoch."""
 
 
 @dataclasses.dataclass
 class History:
-    """What a run has to remember beside its variables."""
+    """The state of a run besides its variables.
+
+    Attributes:
+        sums: tag -> sum over the examples of the current epoch.
+        speeds: steps per second of each epoch, without those that compiled.
+        seconds: duration of the run.
+        best_loss: the smallest validation loss.
+        best_step: number of updates at the smallest validation loss.
+        num_worse: number of epochs since then.
+    """
 
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     speeds: list[float] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     best_loss: float | None = None
     best_step: int = 0
-    num_worse: int = 0  # Epochs since the best one.
+    num_worse: int = 0
 
 
 class BestWeights(tf.Module):
-    """A copy of a model's variables, those of the best validation loss so far."""
+    """A copy of a model's variables at the smallest validation loss so far."""
 
     def __init__(self, model: tf.Module) -> None:
         super().__init__()
@@ -72,21 +81,21 @@ class BestWeights(tf.Module):
 
 
 class Trainer:
-    """Trains a loop for epochs, looks at the validation set after each, and saves.
+    """Trains a loop for epochs, evaluates it after each, and saves checkpoints.
 
     Args:
         trained: the loop.
-        validation: what is evaluated after each epoch.
+        validation: the examples to evaluate after each epoch.
         directory: of the run, which exists; None: nothing is written.
-        patience: epochs without a better validation loss to stop after, with the best
-            weights; None: never.
-        checkpoint_every: steps between checkpoints, or seconds with an s.
-        keep_checkpoints: how many intact ones stay.
+        patience: number of epochs without a better validation loss to stop after, and
+            restore the best weights; None: never.
+        checkpoint_every: number of steps between checkpoints; or of seconds, with an s.
+        keep_checkpoints: number of intact checkpoints to keep.
         metadata: JSON values for the checkpoints' manifests.
         hparams: name -> str, int, float or bool, for TensorBoard.
-        histograms: whether TensorBoard gets those of the weights.
-        started: `time.perf_counter()` when the run began; None: now.
-        log: is given sentences for the user.
+        histograms: whether to write histograms of the weights for TensorBoard.
+        started: `time.perf_counter()` at the start of the run; None: now.
+        log: called with messages for the user.
     """
 
     def __init__(
@@ -128,23 +137,23 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """What the run has taken so far, before it was interrupted as well."""
+        """Duration of the run so far, including the time before it was resumed."""
         return time.perf_counter() - self._started
 
     def has_ended(self, epochs: int) -> bool:
-        """Tells whether all epochs are trained, or patience is at its end."""
-        is_out = self.patience is not None and self.history.num_worse >= self.patience
-        return is_out or self.num_steps >= epochs * self.loop.steps_per_epoch
+        """Returns whether the run has ended, by its epochs or by early stopping."""
+        stops = self.patience is not None and self.history.num_worse >= self.patience
+        return stops or self.num_steps >= epochs * self.loop.steps_per_epoch
 
     def get_state(self) -> dict[str, tf.Module]:
-        """Returns what a checkpoint must hold, by name."""
+        """Returns the objects to save in a checkpoint, by name."""
         return self.loop.get_state() | {"best": self.best}
 
     def restore(self, directory: pathlib.Path) -> dict[str, Any]:
         """Restores the newest intact checkpoint of a run; returns its metadata.
 
         Raises:
-            manifests.CheckpointError: there is none.
+            manifests.CheckpointError: no checkpoint is intact.
         """
         path, state = directory / manifests.FOLDER, self.get_state()
         self._saved_step, metadata = checkpoints.restore(path, state, self.log)
@@ -153,15 +162,16 @@ class Trainer:
         return metadata
 
     def restore_best(self) -> None:
-        """Gives the model the best weights where there is a patience."""
+        """Restores the model's best weights, if there is a patience."""
         if self.patience is not None:
             self.best.copy_to(self.loop.step.model)
 
     def save(self) -> None:
-        """Writes a checkpoint, but not of a step that has one.
+        """Writes a checkpoint, unless the step has one already.
 
         Raises:
-            OSError: it can't be written; earlier ones are as they were.
+            loop.LossError: a weight isn't finite; nothing was written.
+            OSError: it can't be written; earlier checkpoints are unchanged.
         """
         step = self.num_steps
         if self.directory is None or step == self._saved_step:
@@ -193,16 +203,17 @@ class Trainer:
         """Trains to the end, and saves; the model then has its final weights.
 
         Args:
-            epochs: of the run, those trained before included.
-            progress: is shown each call of the compiled graph and each epoch.
-            is_interrupted: asked before each call.
+            epochs: of the run, including those trained before.
+            progress: receives a report of each call of the compiled graph, and of each
+                epoch.
+            is_interrupted: called before each call of the compiled graph.
 
         Raises:
-            Interrupted: it said so; a checkpoint was written.
-            loop.LossError: a loss isn't finite; what was written stays.
-            OSError: a checkpoint can't be written; earlier ones stay.
+            Interrupted: `is_interrupted` returned True; a checkpoint was written.
+            loop.LossError: a loss isn't finite; earlier files are kept.
+            OSError: a checkpoint can't be written; earlier ones are kept.
         """
-        self.save()  # So that a run that is killed at any later moment can be resumed.
+        self.save()  # A run that is killed at any later time can be resumed.
         if self.directory is None:
             self._run(epochs, progress, is_interrupted)
             return
@@ -244,7 +255,7 @@ class Trainer:
         progress: Progress,
         is_interrupted: Callable[[], bool],
     ) -> None:
-        """Trains the rest of an epoch and looks at the validation set."""
+        """Trains the rest of an epoch, and evaluates the validation set."""
         steps = self.num_steps - epoch * self.loop.steps_per_epoch
         sums = self.history.sums
         means = metrics.Means.from_scalars(sums) if sums else None
@@ -254,7 +265,7 @@ class Trainer:
             speed = (report.num_steps - steps) / self.loop.seconds
             progress.update(epoch, report, speed if self._has_compiled else None)
             if report.num_steps == self.loop.steps_per_epoch:
-                break  # To be saved with what the validation says.
+                break  # Saved after the evaluation.
             self.history.sums = self.loop.sums.get_scalars()
             self._save_if_due()
             self._stop_if(is_interrupted)
@@ -271,7 +282,11 @@ class Trainer:
         self._save_if_due()
 
     def _update_early_stopping(self, validation: metrics.Report) -> None:
-        """Keeps the best weights, and counts the epochs since."""
+        """Keeps the best weights, and counts the epochs since then.
+
+        Raises:
+            loop.LossError: the validation loss isn't finite.
+        """
         scalars = validation.get_scalars()
         for tag in ("loss/data", "loss/regularization"):
             if not math.isfinite(scalars[tag]):
@@ -297,7 +312,11 @@ class Trainer:
         self._writer.write_histograms(step, self.loop.step.model.variables)
 
     def _check_weights(self) -> None:
-        """Refuses what the update after the last look has spoilt."""
+        """Checks the weights, which an update after the last report may have changed.
+
+        Raises:
+            loop.LossError: a weight isn't finite.
+        """
         for variable in self.loop.step.model.variables:
             if not np.isfinite(variable.numpy()).all():
                 raise loop.LossError(
