@@ -568,14 +568,14 @@ def test_the_limit_is_for_all_arrays_together_as_they_are_held(
 ):
     place = (write_idx if name == "idx" else write_npz)(tmp_path, arrays)
     needed = 20 * 12 + 20 * 4 + 6 * 12 + 6 * 4  # classes are held as int32
-    monkeypatch.setattr("tfreg.data.arrays.LIMIT", needed)
+    monkeypatch.setattr("tfreg.data.files.LIMIT", needed)
     data.load(name, place)
     for limit in (needed - 6 * 4 + 5, 20 * 12 - 1):
-        monkeypatch.setattr("tfreg.data.arrays.LIMIT", limit)
+        monkeypatch.setattr("tfreg.data.files.LIMIT", limit)
         assert f"exceeds {limit} bytes" in refusal(name, place)[0]
     arrays["x_train"] = arrays["x_train"].astype(np.int8)  # held as float32
     place = (write_idx if name == "idx" else write_npz)(tmp_path, arrays)
-    monkeypatch.setattr("tfreg.data.arrays.LIMIT", 4 * 20 * 12 - 1)
+    monkeypatch.setattr("tfreg.data.files.LIMIT", 4 * 20 * 12 - 1)
     assert "x_train of" in refusal(name, place)[0]
 
 

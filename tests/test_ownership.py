@@ -13,7 +13,7 @@ import sonnet as snt
 import tensorflow as tf
 
 import tfreg
-from tfreg.collections import ownership
+from tfreg.collections import parts as model_parts
 
 X = tf.ones([2, 3])
 TERM, ACTIVITY = 0.75, 3.0
@@ -321,7 +321,7 @@ def test_parts_are_listed_once_each():
     module.parts = [shared, {7: shared}, (keras.layers.Dense(1), shared)]
     shared(X)
     module.parts[2][0](X)
-    parts = ownership.list_parts(module)
+    parts = model_parts.list_parts(module)
     assert len({id(part) for part in parts}) == len(parts)
     assert sum(part is shared for part in parts) == 1
     kernels = [p for p in parts if hasattr(p, "assign")]

@@ -281,7 +281,7 @@ PENALTIES = "tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)"
 )  # fmt: skip
 def test_the_sum_with_all_penalties_becomes_total_loss(rewrite, before, after):
     got, left = rewrite(f"{TF}y = {before}\n")
-    assert got.splitlines()[-1] == f"y = tfreg.losses.total_loss({after})"
+    assert got.splitlines()[-1] == f"y = tf1.losses.total_loss({after})"
     assert not left
 
 
@@ -296,8 +296,8 @@ def test_penalties_kept_in_a_variable_become_total_loss(rewrite):
         return total, loss2
     """
     got, _ = rewrite(source)
-    assert "total = tfreg.losses.total_loss(loss)\n" in got
-    assert "loss2 = tfreg.losses.total_loss(loss2)\n" in got
+    assert "total = tf1.losses.total_loss(loss)\n" in got
+    assert "loss2 = tf1.losses.total_loss(loss2)\n" in got
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_penalties_that_were_read_before_others_were_made_stay_a_sum(rewrite, be
     got, _ = rewrite(source)
     assert "return tf.reduce_mean(y) + tf.add_n(kept)" in got
     got, _ = rewrite(source.replace(between, "y = tf.nn.relu(other(y))"))
-    assert "return tfreg.losses.total_loss(tf.reduce_mean(y))" in got
+    assert "return tf1.losses.total_loss(tf.reduce_mean(y))" in got
 
 
 def test_a_total_is_not_put_into_another(rewrite):
@@ -413,9 +413,9 @@ check_numerics=False)
         ("f(x, tf.AUTO_REUSE, tf.nn.relu)", "f(x, tf1.AUTO_REUSE, tf.nn.relu)"),
         ("f(tf.log(x), 2, 'a')", "f(tf.compat.v1.log(x), 2, 'a')"),
         ("f(x) + 2 * g(x)", "f(x) + 2 * g(x)"),
-        (f"f(x) + tf.add_n({PENALTIES})", "tfreg.losses.total_loss(f(x))"),
-        (f"f(x) + tf.add_n({PENALTIES}) + 1", "tfreg.losses.total_loss(f(x) + 1)"),
-        (f"tf.add_n([f(x)] + {PENALTIES})", "tfreg.losses.total_loss(f(x))"),
+        (f"f(x) + tf.add_n({PENALTIES})", "tf1.losses.total_loss(f(x))"),
+        (f"f(x) + tf.add_n({PENALTIES}) + 1", "tf1.losses.total_loss(f(x) + 1)"),
+        (f"tf.add_n([f(x)] + {PENALTIES})", "tf1.losses.total_loss(f(x))"),
         (
             "f(x, tf.contrib.layers.l2_regularizer(G, 'scope'))",
             "f(x, tfreg.l2_regularizer(G))",

@@ -243,7 +243,7 @@ def build_port(case, script, monkeypatch):
     if case.mean:
 
         def total(x, y):
-            return tfreg.losses.total_loss(net(x, y))
+            return tf1.losses.total_loss(net(x, y))
 
     return net, tf1.create_train_op(total, case.optimizer(RATE))
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 from absl import logging
 
-from tfreg.collections import ownership, scopes, store, terms
+from tfreg.collections import ownership, parts, scopes, store, terms
 
 Regularizer = terms.Regularizer
 Scale: TypeAlias = float | tf.Variable | tf.Tensor | Callable[[Any], Any]
@@ -323,7 +323,7 @@ def apply_regularization(
     elif penalty is not None:
         # Once per weight, whatever the examples are: not a step's own loss.
         name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
-        owner = ownership.find_owner()
+        owner = parts.find_owner()
         ownership.add_loss(penalty, name, owner, current, per_example=False)
     return tf.constant(0.0) if penalty is None else penalty
 

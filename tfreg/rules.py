@@ -248,12 +248,12 @@ def _list_targets(model: Any) -> "tuple[list[base.Layer], list[_Other]]":
     """Returns our layers in a model, and the variables that none of them holds."""
     import tensorflow as tf
 
-    from tfreg.collections import ownership, terms
+    from tfreg.collections import parts, terms
     from tfreg.layers import base
 
-    named = ownership.name_parts(model)
-    parts = {id(part): part for _, part in named}.values()
-    layers = [part for part in parts if isinstance(part, base.Layer)]
+    named = parts.name_parts(model)
+    unique = {id(part): part for _, part in named}.values()
+    layers = [part for part in unique if isinstance(part, base.Layer)]
     own = {
         id(getattr(layer, name, None)) for layer in layers for name in layer.parameters
     }

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 # By name: a class that isn't imported can't have been raised.
 STATUSES = {
     "tfreg.cli.process.UsageError": 2,
-    "tfreg.data.arrays.DataError": 3,
+    "tfreg.data.files.DataError": 3,
     "tfreg.runs.directories.DirectoryError": 4,
     "tfreg.training.manifests.CheckpointError": 4,
     "tfreg.training.loop.LossError": 5,

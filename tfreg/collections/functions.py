@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import ownership, scopes, store, terms
+from tfreg.collections import ownership, parts, scopes, store, terms
 
 
 def add_to_collection(name: Hashable, value: Any) -> None:
@@ -110,7 +110,7 @@ def add_loss(value: tf.Tensor, name: str = "loss") -> None:
 
     Source: `keras.layers.Layer.add_loss`.
     """
-    owner = ownership.find_owner()
+    owner = parts.find_owner()
     ownership.add_loss(value, name, owner, store.get_default_store())
 
 
@@ -134,5 +134,5 @@ def penalize_activity(
     """
     penalty = terms.measure_activity(regularizer, outputs)
     if penalty is not None:
-        owner = ownership.find_owner()
+        owner = parts.find_owner()
         ownership.add_loss(penalty, name, owner, store.get_default_store())

@@ -7,18 +7,16 @@ penalty of another model in the same process that is counted, and one of this mo
 was computed where nobody can read it, and isn't.
 """
 
-import inspect
 import itertools
 import re
-import sys
 import weakref
-from collections.abc import Callable, ItemsView, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfreg import _tensorflow
-from tfreg.collections import scopes, terms
+from tfreg.collections import parts, scopes, terms
 
 ADVICE = (
     "call the model and total_loss in the same tf.function, branch, loop or replica, "
@@ -28,99 +26,6 @@ _numbers = itertools.count()
 
 # Modules whose losses were dropped in eager code outside a step: id -> what is known.
 _outside: dict[int, tuple[weakref.ref, Any, str]] = {}
-
-
-def name_parts(model: Any) -> list[tuple[str, Any]]:
-    """Returns the modules, layers and variables in a model with their paths.
-
-    Args:
-        model: a tf.Module, a Keras or Sonnet model, any object with `variables`, or a
-            list, tuple or dict of these.
-
-    Returns:
-        Pairs of a path of attributes and places, as `blocks/0/w`, and a part; the
-        model's own is "". A part that several attributes hold has several paths.
-
-    Raises:
-        TypeError: it can hold no variable, as a function.
-    """
-    named: list[tuple[str, Any]] = []
-    walked: set[int] = set()
-    waiting: list[tuple[str, Any, tuple[int, ...]]] = [("", model, ())]
-    for path, item, holders in waiting:  # Which grows.
-        inside = (*holders, id(item))
-        if isinstance(item, Mapping):
-            children = item.items()
-        elif isinstance(item, list | tuple | set | frozenset):
-            children = enumerate(item)  # type: ignore[assignment]
-        elif terms.is_variable(item) or _is_module(item):
-            named.append((path, item))
-            children = _get_attributes(item)
-            # Again under another path, but round no circle; Keras names by itself.
-            if id(item) in walked and not isinstance(item, tf.Module):
-                continue
-        else:
-            children = _get_attributes(item) if item is model else ()  # type: ignore
-        walked.add(id(item))
-        if id(item) not in holders:
-            waiting += [(_join(path, key), value, inside) for key, value in children]
-    known = {id(part) for _, part in named}
-    others = getattr(model, "variables", None) or ()
-    named += [(str(v.name), v) for v in others if id(v) not in known]
-    if not named:
-        raise TypeError(
-            "model must be what holds the variables, as a tf.Module, a Keras model or "
-            f"a list of layers, got {model!r}: pass the layers that it calls"
-        )
-    return named
-
-
-def _get_attributes(item: Any) -> ItemsView[str, Any]:
-    attributes = {} if terms.is_variable(item) else getattr(item, "__dict__", {})
-    # TensorFlow's books of dependencies hold no others.
-    kept = {k: v for k, v in sorted(attributes.items()) if not k.startswith("_self_")}
-    return kept.items()
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}/{key}" if path else str(key)
-
-
-def list_parts(model: Any) -> list[Any]:
-    """Returns a model and all modules, layers and variables in it, each once.
-
-    Args, Raises: as for `name_parts`.
-    """
-    return list({id(part): part for _, part in name_parts(model)}.values())
-
-
-def list_terms(parts: Sequence[Any]) -> list[terms.Term]:
-    """Returns the terms of the variables among a model's parts, the oldest first."""
-    found = {term for part in parts for term in terms.get_terms(part)}
-    return sorted(found, key=lambda term: term.number)
-
-
-def find_owner() -> Any:
-    """Returns the module whose method is running, the innermost one, or None."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-        if _is_module(first) and hasattr(first, code.co_name.removeprefix("tf__")):
-            return first
-        frame = frame.f_back
-    return None
-
-
-def _is_module(value: Any) -> bool:
-    # Of the class: Keras computes its properties.
-    return isinstance(value, tf.Module) or hasattr(type(value), "trainable_variables")
-
-
-def is_keras(value: Any) -> bool:
-    """Tells whether this is a layer or a model of Keras."""
-    keras = sys.modules.get("keras")
-    return keras is not None and isinstance(value, keras.Layer)
 
 
 def matches(scope: str | None, name: str | None) -> bool:
@@ -217,10 +122,10 @@ class Model:
     """
 
     def __init__(self, model: Any) -> None:
-        self.parts = list_parts(model)
+        self.parts = parts.list_parts(model)
         self.ids = {id(part) for part in self.parts}
         self.key = frozenset(id(p) for p in self.parts if terms.is_variable(p))
-        self.is_keras = is_keras(model)
+        self.is_keras = parts.is_keras(model)
         self._holders: dict[int, bool] = {}
 
     def owns(self, loss: scopes.StepLoss) -> bool:
@@ -237,13 +142,13 @@ class Model:
     def _is_held(self, owner: Any) -> bool:
         """Tells whether a module holds the model, as one that is a training step."""
         if id(owner) not in self._holders:
-            ids = {id(part) for part in list_parts(owner)}
+            ids = {id(part) for part in parts.list_parts(owner)}
             self._holders[id(owner)] = bool(self.key) and self.key <= ids
         return self._holders[id(owner)]
 
     def get_terms(self) -> list[terms.Term]:
         """Returns the terms of the model's variables, the oldest first."""
-        return list_terms(self.parts)
+        return parts.list_terms(self.parts)
 
 
 @scopes.do_not_convert
@@ -319,7 +224,7 @@ def _check_frozen(part: Any) -> None:
 
 def _check_keras(part: Any) -> None:
     """Raises where a module holds a penalty of Keras's that nobody has added."""
-    of_layer = is_keras(part) and getattr(part, "activity_regularizer", None)
+    of_layer = parts.is_keras(part) and getattr(part, "activity_regularizer", None)
     of_weight = terms.is_variable(part) and getattr(part, "regularizer", None)
     if (of_layer or of_weight) and part.trainable:
         raise ValueError(

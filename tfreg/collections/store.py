@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import ownership, scopes, seeds, terms
+from tfreg.collections import ownership, parts, scopes, seeds, terms
 
 _default: "Store"
 _stores: scopes.ThreadStacks["Store"] = scopes.ThreadStacks()
@@ -213,7 +213,7 @@ class Store:
         record = scopes.get_record()
         if key == GraphKeys.REGULARIZATION_LOSSES:
             name = str(get_name(value) or "loss")
-            ownership.add_loss(value, name, ownership.find_owner(), self)
+            ownership.add_loss(value, name, parts.find_owner(), self)
         elif record is not None and not _is_variable(value):
             record.values.setdefault((self, key), []).append(value)
         else:

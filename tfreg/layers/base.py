@@ -219,16 +219,10 @@ class Layer(freezing.Freezable):
                     f"got inputs for {sizes}: make another layer for them"
                 )
             return variable
-        if not sizes.num_elements():
-            raise ValueError(
-                f"shape of {path} must be known and not 0, got {tuple(sizes)}: "
-                "give the inputs a static shape but for the batch"
-            )
         foreign.check_caller(self.name)
-        # Made eagerly: a value from inside a trace would belong to the trace.
+        # Created eagerly: a value from inside a trace would belong to the trace.
         with tf.init_scope():
-            seed = (self.seed, zlib.crc32(f"{self.place}/{name}".encode()) >> 1)
-            value = tf.convert_to_tensor(initializer(sizes.as_list(), seed))
+            value = self._compute_initial(name, sizes, initializer)
             _check_initial(path, value, sizes, trainable)
             if dtype == tf.float64 and value.dtype.is_floating:
                 value = tf.cast(value, dtype)
@@ -246,6 +240,17 @@ class Layer(freezing.Freezable):
             for regularizer in self.get_regularizers(target):
                 self._add_term(name, regularizer)
         return variable
+
+    def _compute_initial(
+        self, name: str, sizes: tf.TensorShape, initializer: initializers.Initializer
+    ) -> tf.Tensor:
+        if not sizes.num_elements():
+            raise ValueError(
+                f"shape of {self.name}/{name} must be known and not 0, got "
+                f"{tuple(sizes)}: give the inputs a static shape but for the batch"
+            )
+        seed = (self.seed, zlib.crc32(f"{self.place}/{name}".encode()) >> 1)
+        return tf.convert_to_tensor(initializer(sizes.as_list(), seed))
 
     @scopes.do_not_convert
     def penalize_activity(self, outputs: tf.Tensor) -> tf.Tensor:

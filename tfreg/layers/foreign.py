@@ -9,7 +9,7 @@ trained, and its penalties are counted nowhere. Nor does Keras list a tf.Module'
 import inspect
 from typing import Any
 
-from tfreg.collections import ownership
+from tfreg.collections import parts
 
 
 def check_keras(name: str, member: Any) -> None:
@@ -18,7 +18,7 @@ def check_keras(name: str, member: Any) -> None:
     Raises:
         TypeError: it has, or will have when it is built; one that is frozen hasn't.
     """
-    if not ownership.is_keras(member) or not member.trainable:
+    if not parts.is_keras(member) or not member.trainable:
         return
     for inner in getattr(member, "layers", ()):
         check_keras(name, inner)
@@ -57,7 +57,7 @@ def check_caller(name: str) -> None:
         of_keras = str(frame.f_globals.get("__name__")).startswith("keras.")
         if of_keras and code.co_name == "__call__" and code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
-            if first is not None and ownership.is_keras(first):
+            if first is not None and parts.is_keras(first):
                 raise TypeError(_describe(name, f"a call in the Keras {first.name}"))
         frame = frame.f_back
 

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import _checks
-from tfreg.collections import ownership
+from tfreg.collections import parts
 from tfreg.layers import base, foreign, freezing, naming
 
 
@@ -52,7 +52,7 @@ class Sequential(freezing.Freezable):
         foreign.check_symbolic(f"a {type(self).__name__}", inputs)
         for layer, takes in zip(self.layers, self._takes_training, strict=True):
             inputs = layer(inputs, training=training) if takes else layer(inputs)
-            if ownership.is_keras(layer):
+            if parts.is_keras(layer):
                 # Some make their weights only now.
                 foreign.check_keras("layers", layer)
         return inputs

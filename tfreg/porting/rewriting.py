@@ -328,7 +328,7 @@ class Rewriter(cst.CSTTransformer):
         return cst.Assign(targets, total, semicolon=updated_node.semicolon)
 
     def _write_total(self, original, updated, loss: cst.BaseExpression):
-        function = self._work.rename(original, cst.Name("_"), "tfreg.losses.total_loss")
+        function = self._work.rename(original, cst.Name("_"), "tf1.losses.total_loss")
         return cst.Call(function, [cst.Arg(loss)], lpar=updated.lpar, rpar=updated.rpar)
 
     def _check_call(self, call: cst.Call, name: str) -> None:

@@ -5,7 +5,7 @@ r"""Finds the sums of penalties that TF1 code writes by hand.
     resolver, total = Resolver(wrapper), wrapper.module.body[1].body[0].value
     data_loss = totals.find_data_loss(resolver, total, total)
 
-The total becomes tfreg.losses.total_loss(data_loss), which counts each penalty once
+The total becomes tf1.losses.total_loss(data_loss), which counts each penalty once
 also on replicas.
 """
 

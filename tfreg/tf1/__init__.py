@@ -33,6 +33,7 @@ from tfreg.tf1.collecting import (
     add_to_collection,
     add_to_collections,
     apply_regularization,
+    get_or_create_global_step,
 )
 from tfreg.tf1.initializers import variance_scaling_initializer, xavier_initializer
 from tfreg.tf1.saver import restore, save
@@ -46,7 +47,6 @@ from tfreg.tf1.variable_scopes import (
 from tfreg.tf1.variables import (
     Model,
     VariableStore,
-    get_or_create_global_step,
     get_variable,
     global_variables,
     model_variable,

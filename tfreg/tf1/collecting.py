@@ -80,3 +80,23 @@ def apply_regularization(
     name = f"apply_regularization/Regularizer/{terms.get_name(regularizer)}"
     ownership.note_call(None, current.owner, store.get_default_store(), name)
     return penalty
+
+
+def get_or_create_global_step() -> tf.Variable:
+    """Returns the default store's count of updates, an int64 scalar variable.
+
+    Source: `tf.compat.v1.train.get_or_create_global_step`.
+    """
+    steps = collections.get_collection(store.GraphKeys.GLOBAL_STEP)
+    if steps:
+        return steps[0]
+    with tf.init_scope(), tf.name_scope(""):
+        step = tf.Variable(
+            tf.zeros([], tf.int64),
+            trainable=False,
+            name="global_step",
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+    for key in (store.GraphKeys.GLOBAL_STEP, store.GraphKeys.GLOBAL_VARIABLES):
+        collections.add_to_collection(key, step)
+    return step

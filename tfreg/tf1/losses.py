@@ -21,6 +21,7 @@ from tfreg.tf1.totals import (
     get_regularization_loss,
     get_regularization_losses,
     get_total_loss,
+    total_loss,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "sparse_softmax_cross_entropy",
+    "total_loss",
 ]
 
 v1 = tf.compat.v1.losses

@@ -134,6 +134,24 @@ def get_total_loss(
     return totals.mark_share(tf.add_n([parts.data, *parts.penalties.values()], name))
 
 
+def total_loss(loss: tf.Tensor, scope: str | None = None) -> tf.Tensor:
+    """Returns a loss of the data plus every penalty; `loss + tf.add_n(...)` in TF1.
+
+    In a replica it is that replica's share: the losses of all replicas count alike, as
+    those of TF1's towers did, and each penalty counts once.
+
+    Args:
+        loss: scalar, a mean over this replica's examples, which Keras's losses aren't.
+        scope: regular expression that a penalty's name must match at its beginning.
+
+    Raises:
+        ValueError: as `tfreg.losses.total_loss`.
+
+    Source: `tf.compat.v1.losses.get_total_loss`, with the data loss given.
+    """
+    return totals.total_loss(loss, num_examples=1, scope=scope)
+
+
 def _check_hidden(scope: str | None, has_losses: bool) -> None:
     """Raises if losses were collected in a function that this step calls."""
     key = store.get_default_store(), LOSSES

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfreg import optimizers
 from tfreg.collections import scopes, store
 from tfreg.optimizers import gradients
-from tfreg.tf1 import variables
+from tfreg.tf1 import collecting, variables
 
 Pairs = list[tuple[Any, tf.Variable]]  # A gradient (or None) and its variable.
 Transform = Callable[[Pairs], Pairs]
@@ -96,7 +96,7 @@ class TrainStep:
     def _find_step(self) -> tf.Variable | None:
         step = self.global_step
         if step is _USE_GLOBAL_STEP:
-            step = variables.get_or_create_global_step()
+            step = collecting.get_or_create_global_step()
         mirrored = isinstance(step, tf.distribute.DistributedValues)
         if step is not None and _count_replicas() > 1 and not mirrored:
             raise ValueError(

@@ -351,26 +351,6 @@ def model_variables(scope: str | None = None) -> list[tf.Variable]:
     return collections.get_collection(GraphKeys.MODEL_VARIABLES, scope)
 
 
-def get_or_create_global_step() -> tf.Variable:
-    """Returns the default store's count of updates, an int64 scalar variable.
-
-    Source: `tf.compat.v1.train.get_or_create_global_step`.
-    """
-    steps = collections.get_collection(GraphKeys.GLOBAL_STEP)
-    if steps:
-        return steps[0]
-    with tf.init_scope(), tf.name_scope(""):
-        step = tf.Variable(
-            tf.zeros([], tf.int64),
-            trainable=False,
-            name="global_step",
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
-    for key in (GraphKeys.GLOBAL_STEP, GraphKeys.GLOBAL_VARIABLES):
-        collections.add_to_collection(key, step)
-    return step
-
-
 @arg_scopes.add_arg_scope
 def variable(
     name: str,

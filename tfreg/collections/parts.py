@@ -1,0 +1,110 @@
+"""The parts of a model, of whatever library: modules, layers and variables.
+
+    parts.name_parts(model)  # [("", model), ("layers/1/kernel", ...), ...]
+
+The trap: `tf.Module.variables` lists no Keras layer's, Keras's `weights` lists no
+tf.Module's, and both skip what a list in a plain object holds.
+"""
+
+import inspect
+import sys
+from collections.abc import ItemsView, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfreg.collections import terms
+
+
+def name_parts(model: Any) -> list[tuple[str, Any]]:
+    """Returns the modules, layers and variables in a model with their paths.
+
+    Args:
+        model: a tf.Module, a Keras or Sonnet model, any object with `variables`, or a
+            list, tuple or dict of these.
+
+    Returns:
+        Pairs of a path of attributes and places, as `blocks/0/w`, and a part; the
+        model's own is "". A part that several attributes hold has several paths.
+
+    Raises:
+        TypeError: it can hold no variable, as a function.
+    """
+    named: list[tuple[str, Any]] = []
+    walked: set[int] = set()
+    waiting: list[tuple[str, Any, tuple[int, ...]]] = [("", model, ())]
+    for path, item, holders in waiting:  # Which grows.
+        inside = (*holders, id(item))
+        if isinstance(item, Mapping):
+            children = item.items()
+        elif isinstance(item, list | tuple | set | frozenset):
+            children = enumerate(item)  # type: ignore[assignment]
+        elif terms.is_variable(item) or is_module(item):
+            named.append((path, item))
+            children = _get_attributes(item)
+            # Again under another path, but round no circle; Keras names by itself.
+            if id(item) in walked and not isinstance(item, tf.Module):
+                continue
+        else:
+            children = _get_attributes(item) if item is model else ()  # type: ignore
+        walked.add(id(item))
+        if id(item) not in holders:
+            waiting += [(_join(path, key), value, inside) for key, value in children]
+    known = {id(part) for _, part in named}
+    others = getattr(model, "variables", None) or ()
+    named += [(str(v.name), v) for v in others if id(v) not in known]
+    if not named:
+        raise TypeError(
+            "model must be what holds the variables, as a tf.Module, a Keras model or "
+            f"a list of layers, got {model!r}: pass the layers that it calls"
+        )
+    return named
+
+
+def _get_attributes(item: Any) -> ItemsView[str, Any]:
+    attributes = {} if terms.is_variable(item) else getattr(item, "__dict__", {})
+    # TensorFlow's books of dependencies hold no others.
+    kept = {k: v for k, v in sorted(attributes.items()) if not k.startswith("_self_")}
+    return kept.items()
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}/{key}" if path else str(key)
+
+
+def list_parts(model: Any) -> list[Any]:
+    """Returns a model and all modules, layers and variables in it, each once.
+
+    Args, Raises: as for `name_parts`.
+    """
+    return list({id(part): part for _, part in name_parts(model)}.values())
+
+
+def list_terms(parts: Sequence[Any]) -> list[terms.Term]:
+    """Returns the terms of the variables among a model's parts, the oldest first."""
+    found = {term for part in parts for term in terms.get_terms(part)}
+    return sorted(found, key=lambda term: term.number)
+
+
+def find_owner() -> Any:
+    """Returns the module whose method is running, the innermost one, or None."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if is_module(first) and hasattr(first, code.co_name.removeprefix("tf__")):
+            return first
+        frame = frame.f_back
+    return None
+
+
+def is_module(value: Any) -> bool:
+    """Tells whether this is a tf.Module, or has variables as Keras's layers do."""
+    # Of the class: Keras computes its properties.
+    return isinstance(value, tf.Module) or hasattr(type(value), "trainable_variables")
+
+
+def is_keras(value: Any) -> bool:
+    """Tells whether this is a layer or a model of Keras."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(value, keras.Layer)
