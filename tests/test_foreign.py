@@ -137,7 +137,7 @@ def test_a_module_with_a_keras_penalty_is_told(options):
     model(x)
     with tfreg.step_scope():
         outputs = model(x)
-        with pytest.raises(ValueError, match="penalties of dense.* must be added"):
+        with pytest.raises(ValueError, match="penalties of .*dense.* must be added"):
             tfreg.losses.total_loss(tf.zeros([4]), model)
         # What the message advises.
         for penalty in model.dense.losses:
@@ -160,9 +160,16 @@ def test_penalties_that_nobody_misses_are_no_alarm():
     plain = Holder()
     plain(tf.ones([1, 3]))
     assert float(tfreg.losses.total_loss(tf.zeros([1]), plain)) == 0
-    # Whoever has a Keras model may add its losses after the total.
+
+
+def test_a_keras_model_with_penalties_of_its_own_is_told():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "relu", True)])
     model.layers[0].kernel.regularizer = l2(0.5)
-    total = tfreg.losses.total_loss(tf.zeros([1]), model) + tf.add_n(model.losses)
+    with pytest.raises(ValueError, match="penalties of .*dense.* must be added"):
+        tfreg.losses.total_loss(tf.zeros([1]), model)
+    with tfreg.step_scope():
+        for penalty in model.losses:
+            tfreg.add_loss(penalty)
+        total = tfreg.losses.total_loss(tf.zeros([1]), model)
     want = 0.5 * np.sum(model.layers[0].kernel.numpy() ** 2)
-    np.testing.assert_allclose(total, want, rtol=1e-6)
+    np.testing.assert_allclose(total, want, rtol=1e-6)  # float32 sums

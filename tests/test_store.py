@@ -3,6 +3,7 @@
 What TF1 does is not written down here: it is run, in a `tf.Graph`.
 """
 
+import asyncio
 import copy
 import functools
 import gc
@@ -558,6 +559,47 @@ def test_a_thread_that_enters_no_store_uses_that_of_the_process():
 
     with tfreg.Store().as_default():
         assert in_thread(tfreg.get_default_store) is stores._default
+
+
+def step_in_turns(store, model, x):
+    """Yields in the middle of a step, as a coroutine does."""
+    with store.as_default(), tfreg.step_scope():
+        outputs = model(x)
+        yield
+        yield get_total(outputs)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_steps_in_turns_keep_their_stores(order):
+    stores, models = (tfreg.Store(), tfreg.Store()), []
+    for i, store in enumerate(stores):
+        with store.as_default():
+            models.append(make_dense(i + 1, activity_regularizer=tf.reduce_sum))
+    x = tf.ones([2, 3])
+    steps = [step_in_turns(*pair, x) for pair in zip(stores, models, strict=True)]
+    for step in steps:
+        next(step)
+    totals = {i: next(steps[i]).numpy() for i in order}
+    assert totals == {0: 6.0, 1: 12.0}
+    with stores[0].as_default():  # Others are suspended inside theirs.
+        assert tfreg.get_default_store() is stores[0]
+    for step in steps:
+        step.close()
+
+
+def test_coroutines_in_turns_keep_their_stores():
+    async def work(store, seen):
+        with store.as_default():
+            for _ in range(3):
+                await asyncio.sleep(0)
+                seen.append(tfreg.get_default_store() is store)
+
+    async def main():
+        seen = []
+        await asyncio.gather(*(work(tfreg.Store(), seen) for _ in range(3)))
+        return seen
+
+    assert asyncio.run(main()) == [True] * 9
 
 
 def test_threads_with_stores_of_their_own_train_at_the_same_time():

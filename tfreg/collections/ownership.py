@@ -125,7 +125,6 @@ class Model:
         self.parts = parts.list_parts(model)
         self.ids = {id(part) for part in self.parts}
         self.key = frozenset(id(p) for p in self.parts if terms.is_variable(p))
-        self.is_keras = parts.is_keras(model)
         self._holders: dict[int, bool] = {}
 
     def owns(self, loss: scopes.StepLoss) -> bool:
@@ -172,7 +171,7 @@ def sum_penalties(model: Model, scope: str | None = None) -> list[terms.Penalty]
     for part in model.parts:
         _check_activity(part, scope)
         _check_frozen(part)
-        if not losses and not model.is_keras:
+        if not losses:
             _check_keras(part)
     check_hidden(lambda s: s.owner is None or model.is_its_own(s), scope)
     check_outside(lambda owner, store: id(owner) in model.ids, scope)
@@ -229,9 +228,9 @@ def _check_keras(part: Any) -> None:
     if (of_layer or of_weight) and part.trainable:
         raise ValueError(
             f"penalties of {getattr(part, 'path', part.name)} must be added, got a "
-            "regularizer that Keras evaluates for its own models alone: call "
-            "tfreg.add_loss(penalty) for each of the Keras layer's `losses` in the "
-            "step, or use tfreg.rules.apply or a layer of tfreg"
+            "regularizer of Keras, which stays in `losses`: call "
+            "tfreg.add_loss(penalty) for each of the `losses` of the Keras layer or "
+            "model in the step, or use tfreg.rules.apply or a layer of tfreg"
         )
 
 

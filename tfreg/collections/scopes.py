@@ -11,12 +11,15 @@ replica and the scope it was added in, and is seen only from there.
 
 import contextlib
 import dataclasses
+import inspect
 import itertools
+import os
 import re
 import threading
+import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import tensorflow as tf
 
@@ -24,6 +27,7 @@ from tfreg import _tensorflow
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Item = TypeVar("_Item")
+_FOLDER = os.path.dirname(__file__)
 
 
 @dataclasses.dataclass(eq=False)
@@ -98,16 +102,27 @@ class Scope:
     )
 
 
+class _Entry(NamedTuple):
+    item: Any
+    thread: threading.Thread
+    in_replica: bool
+    frame: types.FrameType | None  # That of the block.
+
+
 class ThreadStacks(Generic[_Item]):
-    """A stack for each thread; a replica's new thread reads those of its callers."""
+    """A stack for each thread; a replica's new thread reads those of its callers.
+
+    A generator or coroutine that is suspended inside its block takes its item along.
+    """
 
     def __init__(self) -> None:
-        self._entries: list[tuple[_Item, threading.Thread, bool]] = []
+        self._entries: list[_Entry] = []
 
     @contextlib.contextmanager
     def push(self, item: _Item) -> Iterator[None]:
         """Puts an item on this thread's stack, inside the block."""
-        entry = (item, threading.current_thread(), in_replica())
+        frame = next((f for f in _list_frames() if not _is_ours(f)), None)
+        entry = _Entry(item, threading.current_thread(), in_replica(), frame)
         self._entries.append(entry)
         try:
             yield
@@ -117,18 +132,38 @@ class ThreadStacks(Generic[_Item]):
     def get(self) -> list[_Item]:
         """Returns this thread's stack."""
         me = threading.current_thread()
-        return [item for item, thread, _ in tuple(self._entries) if thread is me]
+        own = [entry for entry in tuple(self._entries) if entry.thread is me]
+        if len(own) > 1:
+            running = {id(frame) for frame in _list_frames()}
+            active = [i for i, e in enumerate(own) if id(e.frame) in running]
+            # Those after the last block that runs are suspended.
+            own = own[: active[-1] + 1] if active else own
+        return [entry.item for entry in own]
 
     def get_callers(self) -> list[list[_Item]]:
         """Returns the stacks of those who may run this replica, none elsewhere."""
-        me, stacks = threading.current_thread(), {}  # type: ignore[var-annotated]
-        entries = tuple(self._entries)
-        if not in_replica() or any(t is me and not inside for _, t, inside in entries):
+        me, entries = threading.current_thread(), tuple(self._entries)
+        stacks: dict[threading.Thread, list[_Item]] = {}
+        own = any(entry.thread is me and not entry.in_replica for entry in entries)
+        if own or not in_replica():
             return []
-        for item, thread, inside in entries:
-            if thread is not me and not inside and thread.is_alive():
-                stacks.setdefault(thread, []).append(item)
-        return list(stacks.values())
+        for entry in entries:
+            if entry.thread is not me and not entry.in_replica:
+                stacks.setdefault(entry.thread, []).append(entry.item)
+        return [stack for thread, stack in stacks.items() if thread.is_alive()]
+
+
+def _list_frames() -> Iterator[types.FrameType]:
+    frame = inspect.currentframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_ours(frame: types.FrameType) -> bool:
+    """Tells whether a frame is between a block and the stack: ours or contextlib's."""
+    file = frame.f_code.co_filename
+    return file == contextlib.__file__ or os.path.dirname(file) == _FOLDER
 
 
 _scopes: ThreadStacks[Scope] = ThreadStacks()
