@@ -1,5 +1,6 @@
 """What every test gets: four logical CPUs, a store of its own, seeded numbers."""
 
+import gc
 import os
 import pathlib
 
@@ -36,6 +37,16 @@ def own_collectives():
     """Keeps a test's strategies apart from those of other numbers of devices."""
     # The next group of a process takes this number: two groups of one number abort.
     tf.distribute.MirroredStrategy._collective_key_base += 100
+
+
+gc.freeze()  # TensorFlow's modules, which each collection would look through.
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected():
+    """Frees a module's graphs, which refer to themselves."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
