@@ -326,3 +326,18 @@ def test_parts_are_listed_once_each():
     assert sum(part is shared for part in parts) == 1
     kernels = [p for p in parts if hasattr(p, "assign")]
     assert len(kernels) == 3  # A kernel of ours; a kernel and a bias of Keras's.
+
+
+def test_a_loaded_model_says_that_it_has_lost_its_penalties(tmp_path):
+    model = tf.Module()
+    model.layer = make()
+    model.call = tf.function(model.layer.__call__).get_concrete_function(X)
+    tf.saved_model.save(model, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    with pytest.warns(UserWarning, match="lost its penalties.*rules.apply"):
+        assert get_total(X, loaded).numpy() == 0.0
+    # What the message advises.
+    tfreg.rules.apply("l2(0.5)@kernel", loaded)
+    with pytest.warns(UserWarning):
+        assert get_total(X, loaded).numpy() == TERM
+    assert get_total(X, model).numpy() == TERM

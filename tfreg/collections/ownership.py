@@ -9,6 +9,7 @@ was computed where nobody can read it, and isn't.
 
 import itertools
 import re
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -123,6 +124,12 @@ class Model:
 
     def __init__(self, model: Any) -> None:
         self.parts = parts.list_parts(model)
+        if parts.is_loaded(model):
+            warnings.warn(
+                "a model of tf.saved_model.load has lost its penalties: build it and "
+                "restore its checkpoint, or use tfreg.rules.apply",
+                stacklevel=2,
+            )
         self.ids = {id(part) for part in self.parts}
         self.key = frozenset(id(p) for p in self.parts if terms.is_variable(p))
         self._holders: dict[int, bool] = {}

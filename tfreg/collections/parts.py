@@ -52,7 +52,9 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
             waiting += [(_join(path, key), value, inside) for key, value in children]
     known = {id(part) for _, part in named}
     others = getattr(model, "variables", None) or ()
-    named += [(str(v.name), v) for v in others if id(v) not in known]
+    if is_loaded(model):  # Its objects are of no class that we know.
+        others = filter(terms.is_variable, tf.train.TrackableView(model).descendants())
+    named += [(v.name.partition(":")[0], v) for v in others if id(v) not in known]
     if not named:
         raise TypeError(
             "model must be what holds the variables, as a tf.Module, a Keras model or "
@@ -108,3 +110,8 @@ def is_keras(value: Any) -> bool:
     """Tells whether this is a layer or a model of Keras."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(value, keras.Layer)
+
+
+def is_loaded(value: Any) -> bool:
+    """Tells whether `tf.saved_model.load` returned this; terms aren't saved."""
+    return hasattr(value, "signatures") and hasattr(value, "tensorflow_version")
