@@ -613,11 +613,12 @@ def test_gradients_of_a_linear_model_are_the_closed_form(examples, dtype, how, r
     slope = (outputs - y) / examples + 0.1 * outputs / examples  # Two outputs.
     want_gradients = x.T @ slope + 0.3 * kernel, slope.sum(0) + 0.2 * np.sign(bias)
     # The model is computed in the inputs' dtype, a dozen roundings; kernels and bias
-    # are float32, and so are their gradients.
-    tolerance = 12 * max(ROUNDING[dtype], ROUNDING[tf.float32])
+    # are float32 or float64, and so are their gradients.
+    wide = dtype if dtype == tf.float64 else tf.float32
+    tolerance = 12 * max(ROUNDING[dtype], ROUNDING[wide])
     np.testing.assert_allclose(total, want, tolerance)
     for got, wanted in zip(gradients, want_gradients, strict=True):
-        assert got.dtype == tf.float32
+        assert got.dtype == wide
         np.testing.assert_allclose(got, wanted, tolerance, atol=tolerance)
 
 

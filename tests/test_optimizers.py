@@ -821,14 +821,20 @@ def test_gradients_are_refused_before_anything_is_written(gradients, message):
     assert optimizer.step.numpy() == 0
 
 
-def test_other_variables_are_refused():
-    a, b = tf.Variable(1.0, name="a"), tf.Variable(1.0, name="b")
-    optimizer = optimizers.adam()
-    optimizer.build([a, b])
-    for others in ([a], [b, a], [a, tf.Variable(1.0, name="b")]):
-        with pytest.raises(ValueError, match=r"\['a:0', 'b:0'\]"):
-            optimizer.apply([1.0] * len(others), others)
-    assert a.numpy() == 1.0
+def test_each_variable_keeps_its_slots_whatever_is_updated_beside_it():
+    variables = [tf.Variable(1.0, name=name) for name in "abc"]
+    alone = [tf.Variable(1.0, name=name) for name in "abc"]
+    optimizer = optimizers.momentum(0.1)
+    optimizer.build(variables[:2])
+    own = [optimizers.momentum(0.1) for _ in alone]
+    # One after the other is frozen, another comes, and the order changes.
+    for places in ([0, 1], [0], [2, 0], [1, 2], [0, 1, 2]):
+        gradients = [tf.constant(i + 1.0) for i in places]
+        optimizer.apply(gradients, [variables[i] for i in places])
+        for i, gradient in zip(places, gradients, strict=True):
+            own[i].apply([gradient], [alone[i]])
+    assert [v.numpy() for v in variables] == [v.numpy() for v in alone]
+    assert len(optimizer.slots["accum"]) == 3
 
 
 def test_variable_named_twice_is_refused():

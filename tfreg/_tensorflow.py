@@ -86,6 +86,7 @@ def is_function(graph: tf.Graph) -> bool:
     return type(graph) is tf.__internal__.FuncGraph
 
 
+@tf.autograph.experimental.do_not_convert
 def get_handle(variable: tf.Variable) -> tf.Tensor:
     """Returns what raw operations take for a variable, in a replica its own copy's.
 

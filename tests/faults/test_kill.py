@@ -13,7 +13,7 @@ import pytest
 
 from tfreg.runs import directories
 
-NUM_KILLS = 200 if faults.WHOLE else 20
+NUM_KILLS = 200 if faults.WHOLE else 6
 EPOCHS = "--epochs=20"
 
 

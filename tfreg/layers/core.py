@@ -16,6 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfreg import _checks
+from tfreg.collections import scopes
 from tfreg.layers import base, foreign, initializers
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
@@ -109,6 +110,7 @@ class Dense(base.Layer):
         # matmul would make a kernel's gradient for each example, then add them up.
         return self._finish(tf.tensordot(inputs, kernel, 1))
 
+    @scopes.do_not_convert
     def _get_kernel(self, name: str, shape: list, dtype: tf.DType) -> tf.Tensor:
         initializer = self.kernel_initializer
         kernel = self.get_variable(name, shape, initializer, dtype=dtype)

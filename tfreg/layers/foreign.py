@@ -9,7 +9,7 @@ trained, and its penalties are counted nowhere. Nor does Keras list a tf.Module'
 import inspect
 from typing import Any
 
-from tfreg.collections import parts
+from tfreg.collections import parts, scopes
 
 
 def check_keras(name: str, member: Any) -> None:
@@ -35,6 +35,7 @@ def check_keras(name: str, member: Any) -> None:
         )
 
 
+@scopes.do_not_convert
 def check_symbolic(name: str, inputs: Any) -> None:
     """Raises where a functional Keras model is built of a layer of tfreg.
 

@@ -110,6 +110,7 @@ def multiply(gradient: Gradient, factor: tf.Tensor) -> Gradient:
     return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
+@scopes.do_not_convert
 def make_dense(gradients: Sequence[Gradient]) -> list[tf.Tensor | None]:
     """Returns gradients none of which is IndexedSlices."""
     return [None if g is None else tf.convert_to_tensor(g) for g in gradients]

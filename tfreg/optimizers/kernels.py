@@ -154,6 +154,7 @@ class Optimizer(tf.Module):
         step, one = _tensorflow.get_handle(self.step), tf.ones([], tf.int64)
         tf.raw_ops.AssignAddVariableOp(resource=step, value=one)
 
+    @scopes.do_not_convert
     def _update(
         self,
         place: int,

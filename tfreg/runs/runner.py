@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfreg.collections import store
 from tfreg.runs import builder, config, console, directories, results
-from tfreg.training import files, manifests, strategies, trainer
+from tfreg.training import files, manifests, metrics, strategies, trainer
 
 
 class WorkerError(RuntimeError):
@@ -36,8 +36,9 @@ def show(settings: config.Config) -> None:
         run = builder.build(settings)
         console.show_variables(run.model, terms.get_terms())
         size = run.loop.batch_size
-        x, y = run.dataset.train.x[:size], run.dataset.train.y[:size]
-        report = run.loop.step.evaluate(tf.constant(x), tf.constant(y))
+        train = run.dataset.train
+        x = metrics.scale_pixels(tf.constant(train.x[:size]), train.pixels)
+        report = run.loop.step.evaluate(x, tf.constant(train.y[:size]))
         for tag, value in sorted(report.get_scalars().items()):
             print(f"{float(value):<12.6g} {tag}")
 

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg import _checks, data
+from tfreg.collections import scopes
 from tfreg.training import metrics, replicas, step
 
 EVALUATION_BATCH = 1000
@@ -110,6 +111,7 @@ class Loop:
         self._steps = tf.function(self._run_alone if alone else shared)
         self._evaluation = tf.function(self._run_evaluation, jit_compile=True)
 
+    @scopes.do_not_convert
     def _feed(self, x: tf.Tensor) -> tf.Tensor:
         """Returns a batch of inputs as the model takes it."""
         return metrics.scale_pixels(x, self.split.pixels)
@@ -383,6 +385,7 @@ def _count(split: data.Split) -> int:
     return len(split)
 
 
+@scopes.do_not_convert
 def _cut(tensor: tf.Tensor, start: tf.Tensor | int, size: int) -> tf.Tensor:
     rank = tensor.shape.rank
     return tf.slice(tensor, [start] + [0] * (rank - 1), [size, *tensor.shape[1:]])

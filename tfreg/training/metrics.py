@@ -178,6 +178,7 @@ def divide(sums: Any, divisor: float) -> Any:
     return tf.nest.map_structure(lambda value: value / divisor, sums)
 
 
+@scopes.do_not_convert
 def make_zeros(values: Any) -> Any:
     """Returns float64 zeros in the structure of values, as initial sums."""
     return tf.nest.map_structure(lambda _: tf.zeros([], tf.float64), values)

@@ -160,6 +160,7 @@ class Step:
         accuracy = metrics.measure_accuracy(y, outputs, self._targets, self._threshold)
         return metrics.measure(accuracy, parts)
 
+    @scopes.do_not_convert
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
 
@@ -182,6 +183,7 @@ class Step:
         with scopes.step_scope(self.optimizer.step, seed):
             yield
 
+    @scopes.do_not_convert
     def _cast(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
