@@ -1,6 +1,7 @@
-"""What `total_loss` collects: for whoever writes a loss or ports one from TF1.
+"""The penalties that `total_loss` collects, for authors of losses and ports from TF1.
 
-Terms hang on variables, a step's losses on the step; a store holds TF1's collections.
+A term belongs to its variables, a loss of a step to the step. A store holds the
+collections of TF1.
 """
 
 from tfreg.collections.functions import (

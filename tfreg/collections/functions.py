@@ -5,7 +5,7 @@
         tfreg.get_collection(tfreg.GraphKeys.REGULARIZATION_LOSSES, scope="dense_0/")
 
 The trap: `tf.compat.v1.add_to_collection` in eager code keeps a stale constant, which
-enters every later total. Here it is refused, and the error says what to write.
+enters every later total. tfreg raises instead, and the error says what to write.
 """
 
 from collections.abc import Hashable, Iterable
@@ -19,15 +19,16 @@ from tfreg.collections import ownership, parts, scopes, store, terms
 def add_to_collection(name: Hashable, value: Any) -> None:
     """Appends a value to a collection.
 
-    In a step (a tf.function's trace or `step_scope`) it ends with the step, unless it
-    is a tf.Variable; outside one it stays until it is cleared.
+    In a step (a trace of a tf.function, or `step_scope`) the value is removed at the
+    end of the step, unless it is a tf.Variable. Outside a step it stays until the
+    collection is cleared.
 
     Args:
         name: any hashable key, a `GraphKeys` name for the standard ones.
         value: anything; duplicates are kept.
 
     Raises:
-        ValueError: an eager tensor for a losses collection outside a step.
+        ValueError: an eager tensor is added to a collection of losses outside a step.
 
     Source: `tf.compat.v1.add_to_collection`.
     """
@@ -38,8 +39,11 @@ def add_to_collections(names: Hashable | Iterable[Hashable], value: Any) -> None
     """Appends a value to several collections; a str is one name.
 
     Args:
-        names: one key, or an iterable of keys, each taken once.
+        names: one key, or an iterable of keys; duplicates count once.
         value: as for `add_to_collection`.
+
+    Raises:
+        ValueError: as for `add_to_collection`.
 
     Source: `tf.compat.v1.add_to_collections`.
     """
@@ -50,14 +54,15 @@ def add_to_collections(names: Hashable | Iterable[Hashable], value: Any) -> None
 
 
 def get_collection(name: Hashable, scope: str | None = None) -> list:
-    """Returns a new list of a collection's values; never makes the collection.
+    """Returns a new list of the values in a collection.
 
-    REGULARIZATION_LOSSES holds every term, evaluated now, and this step's losses.
+    The values of REGULARIZATION_LOSSES are all terms, evaluated now, and the losses of
+    this step. An unknown key gives an empty list.
 
     Args:
-        name: the collection's key.
-        scope: regular expression that an item's name must match at its beginning;
-            items without a name are left out.
+        name: key of the collection.
+        scope: regular expression, matched at the beginning of each item's name; items
+            without a name are excluded.
 
     Source: `tf.compat.v1.get_collection`.
     """
@@ -65,12 +70,17 @@ def get_collection(name: Hashable, scope: str | None = None) -> list:
 
 
 def get_collection_ref(name: Hashable) -> list:
-    """Returns the live list of a collection, in a step that of the step.
+    """Returns the live list of a collection; in a step, the list of the step.
 
-    What layers put into WEIGHTS and BIASES is not in it: it goes with the layer.
+    The variables that layers put into WEIGHTS and BIASES are not in it: they belong to
+    the layers.
+
+    Args:
+        name: key of the collection.
 
     Raises:
-        ValueError: for REGULARIZATION_LOSSES, whose terms are evaluated when read.
+        ValueError: the key is REGULARIZATION_LOSSES, whose terms are evaluated on each
+            read.
 
     Source: `tf.compat.v1.get_collection_ref`.
     """
@@ -78,7 +88,10 @@ def get_collection_ref(name: Hashable) -> list:
 
 
 def clear_collection(name: Hashable) -> None:
-    """Forgets the values of a collection; terms are no longer collected either.
+    """Removes the values of a collection, including the terms.
+
+    Args:
+        name: key of the collection.
 
     Source: `tf.Graph.clear_collection`.
     """
@@ -88,7 +101,7 @@ def clear_collection(name: Hashable) -> None:
 def get_all_collection_keys() -> list[Hashable]:
     """Returns the keys of all collections that have values.
 
-    Source: `tf.Graph.get_all_collection_keys`, which lists strings alone.
+    Source: `tf.Graph.get_all_collection_keys`, which lists only strings.
     """
     return store.get_default_store().get_all_collection_keys()
 
@@ -97,16 +110,17 @@ def get_all_collection_keys() -> list[Hashable]:
 def add_loss(value: tf.Tensor, name: str = "loss") -> None:
     """Adds a loss of this step to REGULARIZATION_LOSSES, which `total_loss` sums.
 
-    In a method of a tf.Module or of a Keras layer it belongs to that module, and so to
-    the total of every model that holds it. In eager code outside a step it is dropped
-    there, so that prediction works; a plain function must be in a step.
+    A loss added in a method of a tf.Module or Keras layer belongs to that module, and
+    counts in the total of every model that contains it. In eager code outside a step
+    such a loss is dropped, so that prediction works. A plain function may add a loss
+    only inside a step.
 
     Args:
-        value: floating scalar, a mean over this replica's examples.
-        name: what `get_collection(..., scope=...)` filters by.
+        value: floating scalar, a mean over the examples of this replica.
+        name: the name that `get_collection(..., scope=...)` matches.
 
     Raises:
-        ValueError: not a scalar, or outside a step in a plain function.
+        ValueError: `value` isn't a scalar, or a plain function adds it outside a step.
 
     Source: `keras.layers.Layer.add_loss`.
     """
@@ -120,15 +134,16 @@ def penalize_activity(
 ) -> None:
     """Adds the penalty of outputs, divided by the batch size, to this step.
 
-    It is what a layer's `activity_regularizer` adds, for outputs of anything else.
+    It is the counterpart of a layer's `activity_regularizer`, for any other outputs.
 
     Args:
         regularizer: callable, tensor -> scalar tensor or None.
         outputs: floating `[batch, ...]`.
-        name: what `get_collection(..., scope=...)` filters by.
+        name: the name that `get_collection(..., scope=...)` matches.
 
     Raises:
-        ValueError: not a scalar, or outside a step in a plain function.
+        ValueError: the penalty isn't a scalar, or a plain function adds it outside a
+            step.
 
     Source: `activity_regularizer` of `tf.compat.v1.layers`.
     """

@@ -1,10 +1,10 @@
-"""Whose penalties they are: the terms and the step's losses of one model.
+"""Ownership of penalties: the terms and the losses of one model in a step.
 
     penalties = ownership.sum_penalties(ownership.Model(model))  # under the step's tape
 
-A model owns the terms of its variables and what its modules add in a step. The traps: a
-penalty of another model in the same process that is counted, and one of this model that
-was computed where nobody can read it, and isn't.
+A model owns the terms of its variables and the losses that its modules add in a step.
+The traps: counting a penalty of another model in the same process, and missing one of
+this model that was computed where the total can't read it.
 """
 
 import itertools
@@ -25,12 +25,12 @@ ADVICE = (
 )
 _numbers = itertools.count()
 
-# Modules whose losses were dropped in eager code outside a step: id -> what is known.
+# Modules whose losses were dropped in eager code outside a step, by id.
 _outside: dict[int, tuple[weakref.ref, Any, str]] = {}
 
 
 def matches(scope: str | None, name: str | None) -> bool:
-    """Tells whether a name matches a scope at its beginning; None: everything does."""
+    """Returns whether a name matches a scope at its beginning; None matches all."""
     return scope is None or (name is not None and re.match(scope, name) is not None)
 
 
@@ -41,14 +41,15 @@ def add_loss(
 
     Args:
         value: floating scalar.
-        name: what `get_collection` filters by.
-        owner: the module that adds it; None: a plain function.
+        name: the name that `get_collection` matches.
+        owner: the module that adds it; None for a plain function.
         store: the default store.
-        per_example: it is a mean over this replica's examples; otherwise it is the
-            same on every replica and counts once.
+        per_example: whether it is a mean over this replica's examples. If not, it is
+            the same on every replica and counts once.
 
     Raises:
-        ValueError: not a scalar; or in eager code outside a step without an owner.
+        ValueError: `value` isn't a scalar, or it has no owner and is added in eager
+            code outside a step.
     """
     record = scopes.get_record()
     value = terms.apply_each(lambda v: v, [value], name)
@@ -90,10 +91,10 @@ def add_activity(
 
 
 def note_call(record: scopes.Record | None, owner: Any, store: Any, name: str) -> bool:
-    """Notes that a module leaves a loss in this step; returns whether it is to.
+    """Records that a module was called; returns whether it should add its loss.
 
-    In eager code outside a step a module's loss is dropped, so that prediction costs
-    nothing; a later total there raises.
+    In eager code outside a step the loss of a module is dropped, so that prediction
+    costs nothing. A later eager total raises, unless its step calls the module again.
     """
     if owner is None:
         return True
@@ -109,17 +110,20 @@ def note_call(record: scopes.Record | None, owner: Any, store: Any, name: str) -
 
 
 def forget_outside(store: Any) -> None:
-    """Forgets what a store's modules have dropped outside of steps."""
+    """Clears the record of losses that a store's modules dropped outside a step."""
     for key, (_, other, _) in tuple(_outside.items()):
         if other is store:
             del _outside[key]
 
 
 class Model:
-    """What belongs to a model in this step.
+    """The parts, terms and losses of a model in this step.
 
     Args:
-        model: as for `list_parts`.
+        model: as for `parts.name_parts`.
+
+    Raises:
+        TypeError: `model` can't hold variables.
     """
 
     def __init__(self, model: Any) -> None:
@@ -135,39 +139,39 @@ class Model:
         self._holders: dict[int, bool] = {}
 
     def owns(self, loss: scopes.StepLoss) -> bool:
-        """Tells whether a loss is one of the model's, or the step's around it."""
+        """Returns whether the owner is in the model, contains it, or is None."""
         if loss.owner is None:
             return True
         owner = loss.owner()
         return owner is not None and (id(owner) in self.ids or self._is_held(owner))
 
     def is_its_own(self, loss: scopes.StepLoss) -> bool:
-        """Tells whether a module of the model has added a loss."""
+        """Returns whether a module of the model added a loss."""
         return loss.owner is not None and id(loss.owner()) in self.ids
 
     def _is_held(self, owner: Any) -> bool:
-        """Tells whether a module holds the model, as one that is a training step."""
+        """Returns whether a module contains the model, as a training step may."""
         if id(owner) not in self._holders:
             ids = {id(part) for part in parts.list_parts(owner)}
             self._holders[id(owner)] = bool(self.key) and self.key <= ids
         return self._holders[id(owner)]
 
     def get_terms(self) -> list[terms.Term]:
-        """Returns the terms of the model's variables, the oldest first."""
+        """Returns the terms of the model's variables, in order of creation."""
         return parts.list_terms(self.parts)
 
 
 @scopes.do_not_convert
 def sum_penalties(model: Model, scope: str | None = None) -> list[terms.Penalty]:
-    """Returns every penalty of a model, evaluated now, for a total that misses none.
+    """Returns all penalties of a model, evaluated now, for use in a total.
 
     Args:
-        model: whose penalties.
-        scope: regular expression that a name must match at its beginning.
+        model: the owner of the penalties.
+        scope: regular expression, matched at the beginning of each name.
 
     Raises:
-        ValueError: a penalty was computed where it can't be read, would be counted
-            twice, or has no gradient; the message says what to write.
+        ValueError: a penalty can't be read, would be counted twice, or has no
+            gradient; the message says what to write.
     """
     losses = [
         loss
@@ -193,14 +197,14 @@ def sum_penalties(model: Model, scope: str | None = None) -> list[terms.Penalty]
 
 
 def read(losses: Sequence[scopes.StepLoss]) -> list[terms.Penalty]:
-    """Returns the penalties of losses, for whose values the caller now answers."""
+    """Returns the penalties of losses and marks them as read."""
     for loss in losses:
         loss.is_read = True
     return [terms.Penalty(s.name, s.value, s.per_example) for s in losses]
 
 
 def _check_activity(part: Any, scope: str | None) -> None:
-    """Raises where a layer with an activity regularizer left nothing in this step."""
+    """Raises if a layer with an activity regularizer wasn't called in this step."""
     if not hasattr(type(part), "penalize_activity") or not part.activity_regularizer:
         return
     name = f"{part.name}/activity"
@@ -216,7 +220,7 @@ def _check_activity(part: Any, scope: str | None) -> None:
 
 
 def _check_frozen(part: Any) -> None:
-    """Raises where a module of others was told to freeze, which does nothing."""
+    """Raises if `trainable = False` was set on a foreign module, which ignores it."""
     switch = getattr(part, "__dict__", {}).get("trainable")
     if switch is not False or not isinstance(part, tf.Module):
         return
@@ -229,7 +233,7 @@ def _check_frozen(part: Any) -> None:
 
 
 def _check_keras(part: Any) -> None:
-    """Raises where a module holds a penalty of Keras's that nobody has added."""
+    """Raises if a module has a Keras penalty that wasn't added to the step."""
     of_layer = parts.is_keras(part) and getattr(part, "activity_regularizer", None)
     of_weight = terms.is_variable(part) and getattr(part, "regularizer", None)
     if (of_layer or of_weight) and part.trainable:
@@ -244,7 +248,7 @@ def _check_keras(part: Any) -> None:
 def check_hidden(
     is_counted: Callable[[scopes.StepLoss], bool], scope: str | None
 ) -> None:
-    """Raises where this step has computed a loss that can't be read here."""
+    """Raises if this step has computed a loss that the current code can't read."""
     visible = scopes.get_visible_records()
     for record in scopes.get_hidden_records():
         for loss in record.losses:
@@ -252,7 +256,7 @@ def check_hidden(
                 continue
             owner = loss.owner() if loss.owner else None
             again = owner is not None and any(r.has(owner) for r in visible)
-            # It was given a scope of its own, beside the one that counts.
+            # A separate step scope, which has ended: its losses are not for this total.
             is_over = record.scope is not None and not record.scope.is_open
             if is_over and (again or loss.owner is None):
                 continue
@@ -261,9 +265,9 @@ def check_hidden(
 
 
 def check_outside(is_counted: Callable[[Any, Any], bool], scope: str | None) -> None:
-    """Raises in eager code where a module has dropped a loss outside a step."""
+    """Raises in eager code if a module has dropped a loss outside a step."""
     if scopes.get_graph() is not None:
-        return  # Which counts nothing eager; the module may have predicted before.
+        return  # A trace counts no eager losses, for example of an earlier prediction.
     visible = scopes.get_visible_records()
     for reference, store, name in tuple(_outside.values()):
         owner = reference()
@@ -285,16 +289,16 @@ def _describe(name: str, place: str) -> str:
 
 
 def count(losses: Sequence[scopes.StepLoss], key: Any) -> None:
-    """Notes that a total counts these losses.
+    """Records that a total counts these losses.
 
     Args:
-        losses: those of one step.
-        key: whose total it is; a set of variables' ids for a model.
+        losses: losses of one step.
+        key: identifies the total; for a model, the set of its variables' ids.
 
     Raises:
-        ValueError: the total would be wrong: some were in a total before others were
-            added, or in another model's; the value is that of one element, or that of
-            the first call; or there is no gradient.
+        ValueError: the total would be wrong: an earlier total already counted some of
+            the losses; a value is that of one element of a `tf.vectorized_map`, or of
+            the first call of a tf.function; or a loss has no gradient.
     """
     loop = scopes.get_vector_loop() or ""
     totals = [loss.totals[key] for loss in losses if key in loss.totals]
@@ -312,7 +316,7 @@ def count(losses: Sequence[scopes.StepLoss], key: Any) -> None:
 
 
 def _check_sole_total(losses: Sequence[scopes.StepLoss], key: frozenset) -> None:
-    """Raises where a loss that is no module's is in the totals of two models."""
+    """Raises if a loss without an owner is in the totals of two models."""
     for loss in losses:
         if any(isinstance(k, frozenset) and k != key for k in loss.totals):
             raise ValueError(
@@ -323,7 +327,7 @@ def _check_sole_total(losses: Sequence[scopes.StepLoss], key: frozenset) -> None
 
 
 def _check_place(loss: scopes.StepLoss, loop: str) -> None:
-    """Raises where a visible value isn't the one to be counted here."""
+    """Raises if a readable value would be wrong in this total."""
     graph = loss.record.graph
     inside = loss.vector_loop is None or f"{loop}/".startswith(f"{loss.vector_loop}/")
     if graph is scopes.get_graph() and not inside:

@@ -1,9 +1,9 @@
-"""The parts of a model, of whatever library: modules, layers and variables.
+"""The modules, layers and variables of a model, whichever library it is from.
 
     parts.name_parts(model)  # [("", model), ("layers/1/kernel", ...), ...]
 
-The trap: `tf.Module.variables` lists no Keras layer's, Keras's `weights` lists no
-tf.Module's, and both skip what a list in a plain object holds.
+The trap: `tf.Module.variables` omits the variables of Keras layers, Keras's `weights`
+omits those of tf.Modules, and both skip lists in plain objects.
 """
 
 import inspect
@@ -24,16 +24,17 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
             list, tuple or dict of these.
 
     Returns:
-        Pairs of a path of attributes and places, as `blocks/0/w`, and a part; the
-        model's own is "". A part that several attributes hold has several paths.
+        Pairs of a path and a part. A path consists of attribute names and indices, for
+        example `blocks/0/w`; the path of the model itself is "". A part that several
+        attributes refer to has several paths.
 
     Raises:
-        TypeError: it can hold no variable, as a function.
+        TypeError: `model` can't hold variables, for example a function.
     """
     named: list[tuple[str, Any]] = []
     walked: set[int] = set()
     waiting: list[tuple[str, Any, tuple[int, ...]]] = [("", model, ())]
-    for path, item, holders in waiting:  # Which grows.
+    for path, item, holders in waiting:  # The list grows during the loop.
         inside = (*holders, id(item))
         if isinstance(item, Mapping):
             children = item.items()
@@ -42,7 +43,7 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
         elif terms.is_variable(item) or is_module(item):
             named.append((path, item))
             children = _get_attributes(item)
-            # Again under another path, but round no circle; Keras names by itself.
+            # A tf.Module is listed under every path; Keras has names of its own.
             if id(item) in walked and not isinstance(item, tf.Module):
                 continue
         else:
@@ -52,7 +53,7 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
             waiting += [(_join(path, key), value, inside) for key, value in children]
     known = {id(part) for _, part in named}
     others = getattr(model, "variables", None) or ()
-    if is_loaded(model):  # Its objects are of no class that we know.
+    if is_loaded(model):  # The classes of its objects are unknown.
         others = filter(terms.is_variable, tf.train.TrackableView(model).descendants())
     named += [(v.name.partition(":")[0], v) for v in others if id(v) not in known]
     if not named:
@@ -65,7 +66,7 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
 
 def _get_attributes(item: Any) -> ItemsView[str, Any]:
     attributes = {} if terms.is_variable(item) else getattr(item, "__dict__", {})
-    # TensorFlow's books of dependencies hold no others.
+    # TensorFlow's tracking attributes only repeat the others.
     kept = {k: v for k, v in sorted(attributes.items()) if not k.startswith("_self_")}
     return kept.items()
 
@@ -77,19 +78,23 @@ def _join(path: str, key: Any) -> str:
 def list_parts(model: Any) -> list[Any]:
     """Returns a model and all modules, layers and variables in it, each once.
 
-    Args, Raises: as for `name_parts`.
+    Args:
+        model: as for `name_parts`.
+
+    Raises:
+        TypeError: `model` can't hold variables.
     """
     return list({id(part): part for _, part in name_parts(model)}.values())
 
 
 def list_terms(parts: Sequence[Any]) -> list[terms.Term]:
-    """Returns the terms of the variables among a model's parts, the oldest first."""
-    found = {term for part in parts for term in terms.get_terms(part)}
-    return sorted(found, key=lambda term: term.number)
+    """Returns the terms of the variables among parts, in order of creation."""
+    unique = {term for part in parts for term in terms.get_terms(part)}
+    return sorted(unique, key=lambda term: term.number)
 
 
 def find_owner() -> Any:
-    """Returns the module whose method is running, the innermost one, or None."""
+    """Returns the innermost module whose method is running, or None."""
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
@@ -101,17 +106,17 @@ def find_owner() -> Any:
 
 
 def is_module(value: Any) -> bool:
-    """Tells whether this is a tf.Module, or has variables as Keras's layers do."""
-    # Of the class: Keras computes its properties.
+    """Returns whether a value is a tf.Module, or has variables like a Keras layer."""
+    # Checked on the class, because Keras computes its properties.
     return isinstance(value, tf.Module) or hasattr(type(value), "trainable_variables")
 
 
 def is_keras(value: Any) -> bool:
-    """Tells whether this is a layer or a model of Keras."""
+    """Returns whether a value is a Keras layer or model."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(value, keras.Layer)
 
 
 def is_loaded(value: Any) -> bool:
-    """Tells whether `tf.saved_model.load` returned this; terms aren't saved."""
+    """Returns whether a value is from `tf.saved_model.load`, which loads no terms."""
     return hasattr(value, "signatures") and hasattr(value, "tensorflow_version")

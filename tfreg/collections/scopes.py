@@ -1,12 +1,12 @@
-"""Step scopes: where a loss lives that is added in a step, and when it ends.
+"""Step scopes: the lifetime of the losses that are added in a step.
 
     with tfreg.step_scope(step=optimizer.step):  # eager code, or one of several steps
         per_example = tfreg.losses.sparse_softmax_cross_entropy(y, model(x))
         loss = tfreg.losses.total_loss(per_example, model)
 
-In a `tf.function` the trace is the scope and nothing has to be written. The trap: a
-tensor made in one trace and read in another. So every loss hangs on the graph, the
-replica and the scope it was added in, and is seen only from there.
+In a `tf.function` the trace is the scope, and no `step_scope` is needed. The trap: a
+tensor of one trace that is read in another. So every loss belongs to the graph, the
+replica and the scope that it was added in, and can be read only there.
 """
 
 import contextlib
@@ -35,17 +35,17 @@ class StepLoss:
     """One regularization loss of a step.
 
     Attributes:
-        name: what `get_collection` filters by.
+        name: the name that `get_collection` matches.
         value: scalar floating tensor.
-        per_example: it is a mean over the replica's examples.
-        owner: the module that added it, weakly; None: a plain function did.
+        per_example: whether it is a mean over the replica's examples.
+        owner: weak reference to the module that added it; None for a plain function.
         store: the default store when it was added.
-        record: where it was added.
-        number: grows from loss to loss and from total to total.
-        is_recorded: a tape could record how it was computed.
-        vector_loop: name scope of the `tf.vectorized_map` that it was made in, or None.
-        is_read: somebody has its value, and answers for it.
-        totals: who has counted it -> the number of the first total that did.
+        record: the record it was added to.
+        number: position in the sequence of all losses and totals.
+        is_recorded: whether a tape could record its computation.
+        vector_loop: name scope of the `tf.vectorized_map` around it, or None.
+        is_read: whether its value has been returned to a caller.
+        totals: key of a total -> number of the first total of that key that counted it.
     """
 
     name: str
@@ -63,10 +63,17 @@ class StepLoss:
 
 @dataclasses.dataclass(eq=False)
 class Record:
-    """What was added in one graph (None: eagerly), by one replica, in one scope.
+    """The losses and values added in one graph, by one replica, in one scope.
 
-    `owners` are the modules that were called, also those whose regularizers gave None;
-    `values` are those of the stores' other collections.
+    Attributes:
+        graph: the graph; None in eager code.
+        replica: number of the replica; None outside `strategy.run`.
+        scope: the innermost step scope; None without one.
+        losses: the losses, in order.
+        owners: weak references to the modules that were called, including those whose
+            regularizers returned None.
+        values: (store, key) -> values of the stores' other collections.
+        read: the (store, key) pairs of the collections that were read.
     """
 
     graph: tf.Graph | None
@@ -78,7 +85,7 @@ class Record:
     read: set[tuple[Any, Hashable]] = dataclasses.field(default_factory=set)
 
     def has(self, owner: Any) -> bool:
-        """Tells whether a module was called."""
+        """Returns whether a module was called."""
         return any(ref() is owner for ref in self.owners)
 
 
@@ -86,8 +93,8 @@ class Record:
 class Scope:
     """One `step_scope`: the graph it was opened in, the step's number and seed.
 
-    In eager code it holds the records of the replicas, and those of functions that were
-    traced meanwhile: a function that is dropped at once would be forgotten.
+    In eager code it keeps the records of the replicas, and of the functions traced
+    inside it, which may be deleted before the scope ends.
     """
 
     graph: tf.Graph | None
@@ -96,7 +103,7 @@ class Scope:
     records: dict[int | None, Record] = dataclasses.field(default_factory=dict)
     traced: list[Record] = dataclasses.field(default_factory=list)
     is_open: bool = True
-    # How often each owner drew random numbers, by the trace.
+    # How often each owner drew random numbers, for each trace.
     draws: weakref.WeakKeyDictionary[Any, dict] = dataclasses.field(
         default_factory=weakref.WeakKeyDictionary
     )
@@ -106,13 +113,13 @@ class _Entry(NamedTuple):
     item: Any
     thread: threading.Thread
     in_replica: bool
-    frame: types.FrameType | None  # That of the block.
+    frame: types.FrameType | None  # The frame of the with block.
 
 
 class ThreadStacks(Generic[_Item]):
     """A stack for each thread; a replica's new thread reads those of its callers.
 
-    A generator or coroutine that is suspended inside its block takes its item along.
+    The items of a generator or coroutine suspended inside its block don't count.
     """
 
     def __init__(self) -> None:
@@ -136,12 +143,12 @@ class ThreadStacks(Generic[_Item]):
         if len(own) > 1:
             running = {id(frame) for frame in _list_frames()}
             active = [i for i, e in enumerate(own) if id(e.frame) in running]
-            # Those after the last block that runs are suspended.
+            # The blocks after the last running one are suspended.
             own = own[: active[-1] + 1] if active else own
         return [entry.item for entry in own]
 
     def get_callers(self) -> list[list[_Item]]:
-        """Returns the stacks of those who may run this replica, none elsewhere."""
+        """Returns the stacks of the threads that may run this replica, else []."""
         me, entries = threading.current_thread(), tuple(self._entries)
         stacks: dict[threading.Thread, list[_Item]] = {}
         own = any(entry.thread is me and not entry.in_replica for entry in entries)
@@ -161,7 +168,7 @@ def _list_frames() -> Iterator[types.FrameType]:
 
 
 def _is_ours(frame: types.FrameType) -> bool:
-    """Tells whether a frame is between a block and the stack: ours or contextlib's."""
+    """Returns whether a frame is of this package or contextlib, not of a with block."""
     file = frame.f_code.co_filename
     return file == contextlib.__file__ or os.path.dirname(file) == _FOLDER
 
@@ -170,29 +177,29 @@ _scopes: ThreadStacks[Scope] = ThreadStacks()
 
 
 def get_open_scopes() -> list[Scope]:
-    """Returns the scopes that are open here, the innermost last."""
+    """Returns the open scopes, the innermost last."""
     callers = _scopes.get_callers()
     if len(callers) > 1:
-        # Several threads train: only a graph tells which of them runs this replica.
+        # With several training threads only the graph identifies the replica's caller.
         callers = [[s for s in stack if s.graph is not None] for stack in callers]
     return [*itertools.chain.from_iterable(callers), *_scopes.get()]
 
 
 def do_not_convert(function: _Function) -> _Function:
-    """Keeps AutoGraph out of a function of ours: it has nothing to convert there.
+    """Excludes a function from AutoGraph, which has nothing to convert in it.
 
-    Source: `tf.autograph.experimental.do_not_convert`, with the type kept.
+    Source: `tf.autograph.experimental.do_not_convert`, with the function's type.
     """
     return tf.autograph.experimental.do_not_convert(function)
 
 
 def get_graph() -> tf.Graph | None:
-    """Returns the graph that is being traced, None in eager code."""
+    """Returns the graph being traced, None in eager code."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
 def get_replica() -> int | None:
-    """Returns this replica's number (0 without a strategy), None across replicas."""
+    """Returns this replica's number, 0 without a strategy, None across replicas."""
     context = tf.distribute.get_replica_context()
     if context is None:
         return None
@@ -201,17 +208,17 @@ def get_replica() -> int | None:
 
 
 def in_replica() -> bool:
-    """Tells whether this is inside `strategy.run`."""
+    """Returns whether the current code runs inside `strategy.run`."""
     across = tf.distribute.in_cross_replica_context()
     return tf.distribute.has_strategy() and not across
 
 
 def check_strategy() -> None:
-    """Refuses a strategy in scope whose replicas don't share one update.
+    """Checks that the replicas of the current strategy apply one common update.
 
     Raises:
-        ValueError: it isn't the default, MirroredStrategy, MultiWorkerMirroredStrategy
-            or OneDeviceStrategy.
+        ValueError: the strategy isn't the default, MirroredStrategy,
+            MultiWorkerMirroredStrategy or OneDeviceStrategy.
     """
     strategy = tf.distribute.get_strategy()
     allowed = (
@@ -228,20 +235,20 @@ def check_strategy() -> None:
 
 
 def _get_own_replica() -> int | None:
-    """Returns the replica that owns what is added now, None outside `strategy.run`."""
+    """Returns the number of this replica, None outside `strategy.run`."""
     return get_replica() if in_replica() else None
 
 
 def get_vector_loop() -> str | None:
-    """Returns the name scope of the `tf.vectorized_map` that this is in, or None."""
-    # Its body is traced once, for the first element, into the graph around it.
+    """Returns the name scope of the innermost `tf.vectorized_map`, or None."""
+    # Its body is traced once, for the first element, into the outer graph.
     name = tf.get_current_name_scope() if get_graph() is not None else ""
     match = re.match(r"(.*/)?loop_body(_\d+)?(?=/|$)", name)
     return match.group() if match else None
 
 
 def get_record() -> Record | None:
-    """Returns where a loss added now belongs, None in eager code without a scope."""
+    """Returns the record for new losses, None in eager code without a scope."""
     graph, replica = get_graph(), _get_own_replica()
     chain = _tensorflow.get_chain(graph)
     scopes = get_open_scopes()
@@ -250,7 +257,7 @@ def get_record() -> Record | None:
         if scope is None:
             return None
         return scope.records.setdefault(replica, Record(None, replica, scope))
-    # On the graph itself: a table beside it would keep every graph alive.
+    # Stored on the graph: a separate table would keep every graph alive.
     if not hasattr(graph, "_tfreg_records"):
         graph._tfreg_records = {}
     records = graph._tfreg_records
@@ -265,7 +272,7 @@ def get_record() -> Record | None:
 
 
 def get_visible_records() -> list[Record]:
-    """Returns the records whose tensors can be read here, the outermost first."""
+    """Returns the records whose tensors the current code can read, outermost first."""
     replica, scopes = _get_own_replica(), get_open_scopes()
     chain = _tensorflow.get_chain(get_graph())
     if chain == [None]:
@@ -281,10 +288,10 @@ def get_visible_records() -> list[Record]:
 
 
 def get_hidden_records() -> list[Record]:
-    """Returns the records of this step whose tensors can't be read here.
+    """Returns the records of this step whose tensors the current code can't read.
 
-    They are those of functions, branches and loops that this step has called, and of
-    other replicas where this is across replicas. What another thread does isn't in it.
+    They are of functions, branches and loops that this step has called and, across
+    replicas, of the replicas. Records of other threads are excluded.
     """
     graph, replica, scopes = get_graph(), _get_own_replica(), get_open_scopes()
     if graph is None:
@@ -306,9 +313,10 @@ def get_hidden_records() -> list[Record]:
 
 
 def is_in_function(graph: tf.Graph | None) -> bool:
-    """Tells whether a tf.function inside a graph is traced; no branch or loop is one.
+    """Returns whether a tf.function inside a graph is being traced.
 
-    At its next call in that graph it runs no Python: what it has read there it keeps.
+    Branches and loops don't count. A second call of the function in that graph runs no
+    Python, so that it would reuse the values of the first.
     """
     chain = _tensorflow.get_chain(get_graph())
     inner = itertools.takewhile(lambda g: g is not graph, chain)
@@ -316,7 +324,7 @@ def is_in_function(graph: tf.Graph | None) -> bool:
 
 
 def _find_numbered() -> Scope | None:
-    """Returns the innermost scope whose number is known here, None without."""
+    """Returns the innermost scope with a readable step number, or None."""
     chain = _tensorflow.get_chain(get_graph())
     for scope in reversed(get_open_scopes()):
         is_own = scope.graph in chain and not is_in_function(scope.graph)
@@ -327,26 +335,27 @@ def _find_numbered() -> Scope | None:
 
 
 def get_step_number() -> tuple[Any, int] | None:
-    """Returns the number and the seed that `step_scope` was given, None without.
+    """Returns the number and the seed of the current step, None if there is none.
 
-    A number that is a tf.Variable is also seen in functions traced inside the scope; a
-    tensor or an int only in its own trace, its branches and loops.
+    A tf.Variable can also be read in functions traced inside the scope; a tensor or an
+    int only in the trace it was given in, including its branches and loops.
     """
     scope = _find_numbered()
     return None if scope is None else (scope.number, scope.seed)
 
 
 def find_trace(graph: tf.Graph | None) -> tf.Graph | None:
-    """Returns the tf.function's graph that a branch or a loop is part of."""
+    """Returns the graph of the tf.function around a branch or loop."""
     chain = _tensorflow.get_chain(graph)
     functions = (g for g in chain if g is not None and _tensorflow.is_function(g))
     return next(functions, chain[-1])
 
 
 def count_draw(owner: Any, name: str) -> int:
-    """Returns how often an owner drew random numbers by a name, in this step so far.
+    """Returns how often an owner drew random numbers under a name in this step.
 
-    Each trace counts by itself: at its next call a tf.function keeps its numbers.
+    Each trace has its own count, because a second call of a tf.function repeats the
+    numbers of its trace.
     """
     scope = _find_numbered()
     if scope is None:
@@ -360,16 +369,17 @@ def count_draw(owner: Any, name: str) -> int:
 
 @contextlib.contextmanager
 def step_scope(step: Any = None, seed: int = 0) -> Iterator[None]:
-    """Makes what is added in the block belong to one step, which ends with the block.
+    """Begins a step, which ends with the block.
 
-    Needed in eager code, where several steps share a trace, and for what depends on the
-    step's number: scales that are functions of the step, and dropout. What is added in
-    a scope of its own, as by a forward pass for pseudo-labels, no other step counts.
+    Needed in eager code, for several steps in one trace, and wherever the step's number
+    is used: by scales that are functions of the step, and by dropout. Losses added in a
+    separate scope, such as a forward pass for pseudo-labels, count in no other step.
 
     Args:
         step: number of the step; int, tf.Variable or integer scalar tensor. A
-            tf.function called in the block sees a tf.Variable alone, that of its trace.
-        seed: with the step's number, what all randomness of the step comes from.
+            tf.function called in the block can read only a tf.Variable, the one of its
+            trace.
+        seed: determines all randomness of the step, together with the step's number.
 
     Source: the role that `tf.Graph().as_default()` had for TF1's collections.
     """

@@ -1,10 +1,10 @@
-"""Seeds for what is made without one: other ones each time, the same in every run.
+"""Default seeds: different for each object, the same in every run.
 
     seeds = Seeds(root=0)
-    seeds.take(), seeds.take()  # two numbers, in every run these
+    seeds.take(), seeds.take()  # two numbers, the same in every run
 
-The traps: a constant default, by which all members of an ensemble are one model; and a
-count that threads share, by which their race decides who starts where.
+The traps: a constant default, with which all members of an ensemble are the same model;
+and a count shared by threads, with which the seeds depend on a race.
 """
 
 import collections
@@ -16,13 +16,13 @@ from tfreg.collections import scopes
 
 
 class Seeds:
-    """A count of its own for each thread, and a seed for each number in it.
+    """A sequence of seeds for each thread.
 
-    A thread's place is its name; threads of one name, as of several `Thread(name="a")`,
-    are numbered in the order of their first call.
+    A thread is identified by its name. Threads of the same name are numbered in the
+    order of their first call.
 
     Args:
-        root: what all seeds come from, with the thread's place and the number.
+        root: determines all seeds, together with the thread and a count.
     """
 
     def __init__(self, root: int) -> None:
@@ -40,7 +40,7 @@ class Seeds:
         with self._lock:
             place, replica = self._find_place(), ""
             if scopes.in_replica():
-                # All replicas start alike, each in a thread of its own.
+                # Each replica has its own thread, but all need the same seeds.
                 place, replica = "replica", str(scopes.get_replica())
             number = self._counts[place + replica]
             self._counts[place + replica] += 1

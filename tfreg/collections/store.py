@@ -1,4 +1,4 @@
-"""Collections of TF1 for TF2: what is penalized, and what a step added to its loss.
+"""TF1's collections for TF2: the penalties of variables and the losses of a step.
 
     regularizer = tfreg.l2_regularizer(1e-4)
     tfreg.get_default_store().add_term("w", regularizer, [w])  # lives as long as w
@@ -7,7 +7,7 @@
         loss = tfreg.losses.total_loss(data_loss)  # of everything in the store
 
 The trap: a penalty kept as a tensor is stale in the next step, or belongs to another
-trace. A weight penalty is kept as a *term* and evaluated where it is asked for.
+trace. A weight penalty is kept as a *term* and evaluated on each read.
 """
 
 import contextlib
@@ -63,24 +63,24 @@ def _is_variable(value: Any) -> bool:
 
 
 def get_name(item: Any) -> str | None:
-    """Returns what an item of a collection is filtered by; None: it has no name."""
-    # Eager tensors have none, so those that tf1 collects were given one.
+    """Returns the name that a scope is matched with, None for an item without one."""
+    # Eager tensors have no name, so `tfreg.tf1` gives them one.
     return getattr(item, "_tfreg_name", None) or getattr(item, "name", None)
 
 
 class Store:
-    """A set of collections; the counterpart of what a `tf.Graph` held in TF1.
+    """A set of collections; the counterpart of the collections of a TF1 `tf.Graph`.
 
-    Layers and models made without a seed take one from the default store. It is a hash
-    of the store's seed, of how many this thread has taken before, and of the thread's
-    name but for the one that made the store: other ones each time, the same in every
-    run of a program. `tf.random.set_seed` changes nothing. In a thread pool it isn't
-    fixed which worker has which task: give each task a `Store(seed=i)` or its models a
-    seed.
+    A layer or model created without a seed takes one from the default store. The seed
+    is a hash of the store's seed, the thread's name and the number of seeds that the
+    thread has taken. So it is different each time, and the same in every run of a
+    program. The thread that created the store counts as nameless.
+    `tf.random.set_seed` has no effect. A thread pool assigns tasks to threads in no
+    fixed order: give each task a `Store(seed=i)`, or give its models a seed.
 
     Args:
-        seed: what those seeds come from; None: taken from the default store, so that
-            models in two stores start apart too.
+        seed: determines these seeds. None takes a seed from the default store, so that
+            models in two stores also start differently.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -88,7 +88,7 @@ class Store:
         self.seeds: seeds.Seeds = seeds.Seeds(root)
         self._lock = threading.RLock()
         self._values: dict[Hashable, list] = {}
-        # Terms and layers' variables, weakly: whoever owns them decides their life.
+        # Weak references to terms and layers' variables, which their owners keep alive.
         self._owned: dict[Hashable, list[weakref.ref]] = {}
         self._names: weakref.WeakValueDictionary[str, Any] = (
             weakref.WeakValueDictionary()
@@ -96,14 +96,14 @@ class Store:
 
     @contextlib.contextmanager
     def as_default(self) -> Iterator["Store"]:
-        """Makes this the store that layers and functions use inside the block."""
+        """Makes this store the default inside the block."""
         with _stores.push(self):
             yield self
 
-    # What lives as long as its owner.
+    # Items that live as long as their owner.
 
     def make_name(self, kind: str, owner: Any) -> str:
-        """Returns `kind`, or `kind_1`, ..., whichever no living owner has."""
+        """Returns the first of `kind`, `kind_1`, ... that no live owner has."""
         with self._lock:
             name = _find_free(kind, self._names)
             self._names[name] = owner
@@ -116,19 +116,22 @@ class Store:
         regularizer: terms.Regularizer,
         variables: Sequence[tf.Variable],
     ) -> terms.Term:
-        """Binds a regularizer to variables, for as long as they live.
+        """Binds a regularizer to variables for their lifetime.
 
-        A deep copy of a variable has a term of its own.
+        A deep copy of a variable gets its own term.
 
         Args:
-            name: prefix of the term's name `<name>/Regularizer/<regularizer>`, to which
-                `_1`, `_2`, ... is added where a live term has that name.
+            name: prefix of the term's name `<name>/Regularizer/<regularizer>`. If a
+                live term has that name, `_1`, `_2`, ... is appended.
             regularizer: callable, floating tensor -> scalar tensor or None.
-            variables: penalized one by one and added up.
+            variables: the regularizer is called with each; the penalties are summed.
+
+        Returns:
+            The term.
 
         Raises:
             TypeError: the regularizer isn't callable.
-            ValueError: no variables.
+            ValueError: `variables` is empty.
 
         Source: `regularizer=` of `tf.compat.v1.get_variable`.
         """
@@ -154,7 +157,7 @@ class Store:
         return term
 
     def add_owned(self, key: Hashable, item: Any) -> None:
-        """Adds a term or a layer's variable to a collection, without owning it."""
+        """Adds a term or a layer's variable to a collection by weak reference."""
         references = self._owned.setdefault(key, [])
         references.append(weakref.ref(item, references.remove))
 
@@ -165,10 +168,10 @@ class Store:
         return [item for item in items if item is not None]
 
     def get_terms(self) -> list[terms.Term]:
-        """Returns the live terms in the order in which they were made."""
+        """Returns the live terms in order of creation."""
         return self._get_owned(GraphKeys.REGULARIZATION_LOSSES)
 
-    # What lives for one step.
+    # Items that live for one step.
 
     def _get_losses(self, scope: str | None) -> list[scopes.StepLoss]:
         return [
@@ -180,10 +183,10 @@ class Store:
 
     @scopes.do_not_convert
     def get_penalties(self, scope: str | None = None) -> list[terms.Penalty]:
-        """Returns every regularization loss that can be read here, evaluated now.
+        """Returns all regularization losses that can be read, evaluated now.
 
         Args:
-            scope: regular expression that a name must match at its beginning.
+            scope: regular expression, matched at the beginning of each name.
         """
         penalties = [
             terms.Penalty(term.name, value, per_example=False, is_term=True)
@@ -194,11 +197,14 @@ class Store:
 
     @scopes.do_not_convert
     def sum_penalties(self, scope: str | None = None) -> list[terms.Penalty]:
-        """Returns what `get_penalties` does, for a total of all that the store holds.
+        """Returns the values of `get_penalties`, checked for use in a total.
+
+        Args:
+            scope: regular expression, matched at the beginning of each name.
 
         Raises:
-            ValueError: a penalty was computed where it cannot be read, or would be
-                counted twice; the message says what to write.
+            ValueError: a penalty can't be read, or would be counted twice; the message
+                says what to write.
         """
         ownership.check_hidden(lambda loss: loss.store is self, scope)
         ownership.check_outside(lambda owner, store: store is self, scope)
@@ -258,7 +264,7 @@ class Store:
 
     @scopes.do_not_convert
     def clear_collection(self, key: Hashable) -> None:
-        """Forgets a collection's values, those of this step too."""
+        """Removes a collection's values, including those of this step."""
         self._values.pop(key, None)
         self._owned.pop(key, None)
         if key == GraphKeys.REGULARIZATION_LOSSES:
@@ -270,7 +276,7 @@ class Store:
 
     @scopes.do_not_convert
     def get_all_collection_keys(self) -> list[Hashable]:
-        """Returns the keys that have values, those of this step too."""
+        """Returns the keys that have values, including those of this step."""
         keys = {k for table in (self._values, self._owned) for k in table if table[k]}
         for record in scopes.get_visible_records():
             values = record.values.items()
@@ -282,12 +288,13 @@ class Store:
 
 @scopes.do_not_convert
 def get_default_store() -> Store:
-    """Returns the innermost store of `as_default` in this thread, else the process's.
+    """Returns the innermost store of `as_default` in this thread, else the global one.
 
-    A replica's thread uses the one of whoever runs it.
+    The thread of a replica uses the store of the thread that called `strategy.run`.
 
     Raises:
-        RuntimeError: in a replica, threads with different stores may run it.
+        RuntimeError: the calling thread of a replica is ambiguous, and the candidates
+            have different stores.
     """
     own = _stores.get()
     if own:

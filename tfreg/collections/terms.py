@@ -1,10 +1,11 @@
-"""Terms: a regularizer bound to variables, evaluated when it is asked for.
+"""Terms: a regularizer bound to variables, evaluated on each call.
 
     term = tfreg.get_default_store().add_term("w", tfreg.l2_regularizer(1e-4), [w])
     term.name  # w/Regularizer/l2_regularizer
-    term()  # the penalty of w as it is now, under the caller's tape
+    term()  # the penalty of the current w, under the caller's tape
 
-The trap: an eager penalty made when the model is built is a constant without gradient.
+The trap: a penalty computed eagerly when the model is built is a constant without
+gradient.
 """
 
 import dataclasses
@@ -23,10 +24,10 @@ Regularizer = Callable[[tf.Tensor], tf.Tensor | None]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Term:
-    """A regularizer bound to variables; calling it evaluates the penalty now.
+    """A regularizer bound to variables; a call evaluates the penalty.
 
     It is evaluated under the caller's tape and in the caller's graph. The variables own
-    it and it knows them weakly: a model that is dropped takes its terms along.
+    the term, which has only weak references to them: it is deleted with its model.
     """
 
     name: str
@@ -40,15 +41,15 @@ class Term:
         return [v for v in (ref() for ref in self.references) if v is not None]
 
     def __call__(self, only: Container[int] | None = None) -> tf.Tensor | None:
-        """Returns the penalty, a scalar, or None where the regularizer gives none.
+        """Returns the penalty, a scalar, or None if the regularizer returns None.
 
-        Frozen variables are left out, as Keras does.
+        Frozen variables don't count, as in Keras.
 
         Args:
-            only: ids of variables; the others are left out. None: all count.
+            only: ids of the variables to count; None for all.
 
         Raises:
-            ValueError: the regularizer returned something that isn't a scalar.
+            ValueError: the regularizer's penalty isn't a scalar.
         """
         chosen = [
             v
@@ -64,13 +65,13 @@ def bind(
     variables: Sequence[tf.Variable],
     bind_copy: Callable[[tf.Variable], Any],
 ) -> Term:
-    """Returns a new term that hangs on its variables.
+    """Returns a new term that its variables own.
 
     Args:
-        name: of the term.
-        regularizer: of each of the variables.
-        variables: which own the term.
-        bind_copy: called with each deep copy of one of them, for a term of its own.
+        name: name of the term.
+        regularizer: callable, tensor -> scalar tensor or None.
+        variables: the owners of the term.
+        bind_copy: called with each deep copy of a variable, to create a term for it.
     """
     term = Term(name, regularizer, tuple(weakref.ref(v) for v in variables))
     for variable in variables:
@@ -80,7 +81,7 @@ def bind(
 
 
 def _watch_copies(variable: tf.Variable, bind_copy: Callable) -> None:
-    # copy.deepcopy makes another variable, without the attributes of this one.
+    # copy.deepcopy doesn't copy the attributes of a variable.
     if hasattr(type(variable), "__deepcopy__"):
         binders = getattr(variable, "_tfreg_binders", ())
         variable._tfreg_binders = (*binders, bind_copy)
@@ -107,12 +108,12 @@ def _refuse_pickle(reference: Callable[[], Any], protocol: Any) -> None:
 
 
 def get_terms(variable: Any) -> tuple[Term, ...]:
-    """Returns the terms that hang on a variable, in the order of binding."""
+    """Returns the terms of a variable, in order of creation."""
     return getattr(variable, "_tfreg_terms", ())
 
 
 def set_trainable(variable: tf.Variable, trainable: bool) -> None:
-    """Freezes a variable or brings it back; one that was never trained stays so."""
+    """Freezes or unfreezes a variable; one created untrainable doesn't change."""
     if not trainable and variable.trainable:
         variable._tfreg_is_frozen = True
         _tensorflow.set_trainable(variable, False)
@@ -122,22 +123,26 @@ def set_trainable(variable: tf.Variable, trainable: bool) -> None:
 
 
 def is_frozen(variable: Any) -> bool:
-    """Tells whether a variable was trained once and isn't now.
+    """Returns whether a trainable variable has been frozen.
 
-    One that was made without training, as by TF1's `get_variable(trainable=False)`,
-    keeps its penalty.
+    A variable created untrainable, for example by TF1's
+    `get_variable(trainable=False)`, isn't frozen: its penalty counts.
     """
     if isinstance(variable, tf.Variable):
         return getattr(variable, "_tfreg_is_frozen", False)
-    return getattr(variable, "trainable", True) is False  # Keras's.
+    return getattr(variable, "trainable", True) is False  # A Keras variable.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Penalty:
     """The value of one regularization loss.
 
-    `per_example` tells how N replicas share it: a term counts once whatever the
-    examples are; a step's own loss is a mean over this replica's examples.
+    Attributes:
+        name: name of the loss.
+        value: floating scalar.
+        per_example: whether it is a mean over this replica's examples. If not, it is
+            the same on every replica and counts once.
+        is_term: whether it is the value of a term.
     """
 
     name: str
@@ -149,20 +154,20 @@ class Penalty:
 def apply_each(
     regularizer: Regularizer, weights: Iterable[Any], name: str
 ) -> tf.Tensor | None:
-    """Returns the sum of a regularizer's penalties, None where it gives none.
+    """Returns the sum of a regularizer's penalties, None if all are None.
 
     Args:
         regularizer: called with each of the weights.
         weights: variables or floating tensors of any shape.
-        name: of what is penalized, for the error.
+        name: name of the weights, for the error message.
 
     Raises:
-        ValueError: a penalty that isn't a scalar.
-        TypeError: a function, as of a factory that wasn't called.
+        ValueError: a penalty isn't a scalar.
+        TypeError: a penalty is a function, as from a factory that wasn't called.
     """
     penalties = []
     for weight in weights:
-        # A Keras variable's dtype is a str, which slim's regularizers stumble over.
+        # A Keras variable's dtype is a str, with which slim's regularizers fail.
         foreign = is_variable(weight) and not isinstance(weight, tf.Variable)
         penalty = regularizer(tf.convert_to_tensor(weight) if foreign else weight)
         if penalty is None:
@@ -185,7 +190,7 @@ def apply_each(
 def measure_activity(regularizer: Regularizer, outputs: tf.Tensor) -> tf.Tensor | None:
     """Returns the penalty of outputs `[batch, ...]`, divided by the batch size.
 
-    Of ragged ones the values that there are.
+    The penalty of a RaggedTensor is that of its flat values.
     """
     ragged = isinstance(outputs, tf.RaggedTensor)
     num_examples = outputs.nrows() if ragged else tf.shape(outputs)[0]
@@ -200,11 +205,11 @@ def measure_activity(regularizer: Regularizer, outputs: tf.Tensor) -> tf.Tensor 
 
 
 def add_up(penalties: Sequence[Any]) -> tf.Tensor | None:
-    """Returns the sum of scalars, None of none.
+    """Returns the sum of scalars, None for an empty sequence.
 
     Returns:
-        A scalar of their dtype, of the widest one where they differ; float16 and
-        bfloat16 are summed in float32.
+        A scalar of their dtype; if the dtypes differ, of the widest and at least
+        float32. float16 and bfloat16 are summed in float32.
     """
     if not penalties:
         return None
@@ -216,11 +221,11 @@ def add_up(penalties: Sequence[Any]) -> tf.Tensor | None:
 
 
 def is_variable(weight: Any) -> bool:
-    """Tells whether this is a variable, of TensorFlow, a strategy or Keras."""
+    """Returns whether a value is a variable of TensorFlow, a strategy or Keras."""
     return hasattr(weight, "assign")
 
 
 def get_name(regularizer: Regularizer) -> str:
-    """Returns what a regularizer is called in the names of terms."""
+    """Returns the name of a regularizer in the names of terms."""
     name = getattr(regularizer, "__name__", getattr(regularizer, "name", None))
     return str(name or type(regularizer).__name__).strip("<>")

@@ -1,11 +1,11 @@
-"""The total loss of a step: the data's mean and every collected penalty, once each.
+"""The total loss of a step: the mean data loss and every collected penalty, once each.
 
     parts = totals.split_total(data_loss, model)
     parts.data, parts.penalties  # this replica's shares, scalars
 
-The traps: a penalty added N times under N replicas, and a mean of means over batches of
-different sizes. Here the losses of the single examples are reduced, and every share is
-of the whole global batch.
+The traps: a penalty added N times on N replicas, and a mean of means over batches of
+different sizes. `total_loss` reduces losses per example, and divides by the size of the
+global batch.
 """
 
 import numbers
@@ -17,16 +17,16 @@ from tfreg.collections import ownership, scopes, store, terms
 
 
 class Parts(NamedTuple):
-    """What `total_loss` adds up, each a replica's share; scalars."""
+    """The summands of `total_loss`, scalars; each is this replica's share."""
 
     data: tf.Tensor
     penalties: dict[str, tf.Tensor]
-    num_examples: tf.Tensor  # Of all replicas and microbatches.
-    without_terms: tf.Tensor  # The total whose gradient needs the examples.
+    num_examples: tf.Tensor  # On all replicas and in all microbatches.
+    without_terms: tf.Tensor  # The part of the total that depends on the examples.
 
 
 class _Sums(NamedTuple):
-    """The sum of this replica's losses, of how many, and its number of examples."""
+    """The sum and the number of this replica's losses, and its number of examples."""
 
     total: tf.Tensor
     count: tf.Tensor
@@ -35,11 +35,16 @@ class _Sums(NamedTuple):
 
 @scopes.do_not_convert
 def widen(tensor: Any, dtype: tf.DType | None = None) -> tf.Tensor:
-    """Returns a tensor of `dtype`, or floating with float16 and bfloat16 as float32.
+    """Casts a tensor to a dtype of at least float32.
+
+    Args:
+        tensor: real numbers, of any shape.
+        dtype: the dtype to return; None keeps float32 and float64, and returns float32
+            for any other.
 
     Raises:
-        TypeError: it isn't of real numbers.
-        ValueError: it is what `strategy.run` returned, outside of the strategy's scope.
+        TypeError: the values aren't real numbers.
+        ValueError: the values are per replica, outside the strategy's scope.
     """
     values = isinstance(tensor, tf.distribute.DistributedValues)
     if values and not (tf.distribute.has_strategy() or isinstance(tensor, tf.Variable)):
@@ -60,7 +65,7 @@ def widen(tensor: Any, dtype: tf.DType | None = None) -> tf.Tensor:
 
 
 def average_each(losses: tf.Tensor) -> tf.Tensor:
-    """Returns the mean of each example, `[batch]`, of losses `[batch, d1, ..., dn]`."""
+    """Returns the mean loss of each example, `[batch]`, for `[batch, d1, ..., dn]`."""
     rank = losses.shape.rank
     axes = tf.range(1, tf.rank(losses)) if rank is None else list(range(1, rank))
     return tf.reduce_mean(losses, axes)
@@ -76,45 +81,46 @@ def total_loss(
     microbatches: int = 1,
     scope: str | None = None,
 ) -> tf.Tensor:
-    """Returns the mean loss of the data plus the penalties of a model.
+    """Returns the mean data loss plus the penalties of a model.
 
-    They are the terms of its variables, and what its layers and its methods added in
-    this step, each once; nothing of another model counts. In a replica it is that
-    replica's share: the shares of all replicas add up to the total of one device that
-    holds the whole global batch, and so do their gradients.
+    The penalties are the terms of the model's variables, and the losses that its layers
+    and methods added in this step, each once. Penalties of other models don't count. In
+    a replica the result is that replica's share: the shares of all replicas, and their
+    gradients, sum to those of one device with the full global batch.
 
     Args:
-        data_loss: floating losses `[batch, d1, ..., dn]`, of which the mean is taken; a
-            RaggedTensor `[batch, (d1), ...]`, of whose values it is; or a scalar, the
-            mean over this replica's examples. Across replicas also what `strategy.run`
-            returned of any.
-        model: whose penalties; a tf.Module, a Keras or Sonnet model, any object with
-            `variables`, or a list of these. None, as in TF1: all that the default store
-            holds. Of what was added outside of this function, that form sees only what
-            the functions that it calls have added.
-        weights: `[batch]`, one per example; the mean is over those whose weight isn't
-            0, as `SUM_BY_NONZERO_WEIGHTS` of TF1. An infinite loss of weight 0 is 0.
-        num_examples: number of examples that a scalar is the mean of; a must on more
-            than one replica.
-        global_batch_size: number of examples of all replicas and microbatches
-            together, where it is known; without it the replicas add theirs up.
-        microbatches: how many calls make up one update. Pass `global_batch_size` where
-            their sizes differ; their numbers of nonzero `weights` must not.
-        scope: regular expression that a penalty's name must match at its beginning;
-            for parts of a model that are trained separately.
+        data_loss: floating losses `[batch, d1, ..., dn]`, which are averaged; a
+            RaggedTensor `[batch, (d1), ...]`, whose values are averaged; or a scalar,
+            the mean over this replica's examples. Across replicas, also the result of
+            `strategy.run` with any of these.
+        model: the owner of the penalties: a tf.Module, a Keras or Sonnet model, any
+            object with `variables`, or a list of these. None counts all penalties in
+            the default store, as in TF1; of losses added in other functions, it counts
+            only those of the functions called in this one.
+        weights: `[batch]`, one per example. The mean is over the examples of nonzero
+            weight, like `SUM_BY_NONZERO_WEIGHTS` of TF1. An infinite loss of weight 0
+            counts as 0.
+        num_examples: number of examples averaged in a scalar `data_loss`; required on
+            several replicas.
+        global_batch_size: number of examples on all replicas and in all microbatches;
+            None sums the replicas' numbers of examples.
+        microbatches: number of calls per update. If their sizes differ, pass
+            `global_batch_size`; their numbers of nonzero `weights` must be equal.
+        scope: regular expression, matched at the beginning of each penalty's name; for
+            parts of a model that are trained separately.
 
     Returns:
-        A scalar of the dtype of `data_loss`, float32 for float16 and bfloat16; without
-        any example the penalties alone.
+        A scalar of the dtype of `data_loss`, float32 for float16 and bfloat16; the
+        penalties alone if there are no examples.
 
     Raises:
-        ValueError: a penalty was computed where it can't be counted, or would be
-            counted twice; a layer with an activity regularizer wasn't called in this
-            step; a scalar on several replicas without `num_examples`; arguments out of
-            range, or that contradict each other.
-        TypeError: the model is a function, or something else without variables.
+        ValueError: a penalty can't be counted, or would be counted twice; a layer with
+            an activity regularizer wasn't called in this step; `data_loss` is a scalar
+            on several replicas without `num_examples`; arguments are out of range or
+            contradict each other.
+        TypeError: `model` is a function, or another object without variables.
 
-    Source: `tf.compat.v1.losses.get_total_loss`, with the data loss given.
+    Source: `tf.compat.v1.losses.get_total_loss`, with the data loss as an argument.
     """
     parts = split_total(
         data_loss,
@@ -138,7 +144,21 @@ def split_total(
     microbatches: int = 1,
     scope: str | None = None,
 ) -> Parts:
-    """Returns what `total_loss` adds up. Args, Raises: as for `total_loss`."""
+    """Returns the summands of `total_loss`.
+
+    Args:
+        data_loss: as for `total_loss`.
+        model: as for `total_loss`.
+        weights: as for `total_loss`.
+        num_examples: as for `total_loss`.
+        global_batch_size: as for `total_loss`.
+        microbatches: as for `total_loss`.
+        scope: as for `total_loss`.
+
+    Raises:
+        ValueError: as for `total_loss`.
+        TypeError: as for `total_loss`.
+    """
     scopes.check_strategy()
     _check_positive("microbatches", microbatches)
     if global_batch_size is not None:
@@ -158,11 +178,11 @@ def split_total(
     without_terms = [data]
     for penalty in _sum_penalties(model, scope):
         value = tf.cast(penalty.value, data.dtype)
-        if penalty.per_example:  # Of no example it may be NaN.
+        if penalty.per_example:  # It may be NaN without examples.
             part = tf.math.multiply_no_nan(value, share)
         else:
             part = value / (replicas * microbatches)
-        # A layer called twice in the step adds twice under its name.
+        # A layer called twice in a step has two penalties of the same name.
         penalties[penalty.name] = penalties.get(penalty.name, 0.0) + part
         if not penalty.is_term:
             without_terms.append(part)
@@ -176,7 +196,7 @@ def _sum_penalties(model: Any, scope: str | None) -> list[terms.Penalty]:
 
 
 def mark_share(total: tf.Tensor) -> tf.Tensor:
-    """Marks a total as a replica's share, to which the others' are to be added."""
+    """Marks a total as a replica's share, to be summed over replicas."""
     total._tfreg_is_share = True
     return total
 
@@ -185,8 +205,8 @@ def _check_positive(name: str, value: Any) -> None:
     known = tf.get_static_value(value) if tf.is_tensor(value) else value
     if known is None:
         return
-    whole = isinstance(known, numbers.Integral) and not isinstance(known, bool)
-    if not (whole or getattr(known, "ndim", None) == 0) or not known >= 1 or known % 1:
+    is_int = isinstance(known, numbers.Integral) and not isinstance(known, bool)
+    if not (is_int or getattr(known, "ndim", None) == 0) or not known >= 1 or known % 1:
         raise ValueError(
             f"{name} must be an integer >= 1, got {value!r}: count "
             + ("the examples of all replicas" if "batch_size" in name else "the calls")
@@ -202,7 +222,7 @@ def _is_scalar(data_loss: Any) -> bool:
 def _count_all(
     sums: _Sums, global_batch_size: Any, microbatches: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns how many losses and examples all replicas and microbatches have."""
+    """Returns the numbers of losses and examples, of all replicas and microbatches."""
     is_one = sums.count is sums.examples  # Each example has one loss.
     count, examples = sums.count * microbatches, sums.examples * microbatches
     context = tf.distribute.get_replica_context()
@@ -229,7 +249,7 @@ def _add_over_replicas(context: Any, *values: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _sum_up_replicas(data_loss: Any, weights: Any, num_examples: Any) -> _Sums:
-    """Returns what `_sum_up` does; across replicas of all of them together."""
+    """Returns the sums of `_sum_up`; across replicas, over all replicas."""
     in_replica = tf.distribute.get_replica_context() is not None
     if in_replica or not isinstance(data_loss, tf.distribute.DistributedValues):
         return _sum_up(data_loss, weights, num_examples)
@@ -296,5 +316,5 @@ def _sum_up_scalar(data_loss: tf.Tensor, weights: Any, num_examples: Any) -> _Su
             "num_examples with the mean over this replica's"
         )
     number = tf.cast(1 if num_examples is None else num_examples, data_loss.dtype)
-    # The mean over no example is NaN, and counts nothing.
+    # The mean over no examples is NaN; it counts as 0.
     return _Sums(tf.math.multiply_no_nan(data_loss, number), number, number)
