@@ -1,4 +1,4 @@
-"""tfreg's own layers, for whoever builds a model; each takes regularizers by target."""
+"""Layers with a regularizer argument for each target, for authors of models."""
 
 from tfreg.layers.base import Layer
 from tfreg.layers.core import Conv2D, Dense, Flatten, SeparableConv2D

@@ -1,15 +1,15 @@
-"""What every layer is made of: stable names, variables made once, penalties.
+"""The base class of layers: stable names, variables and their penalties.
 
     class Scale(base.Layer):
-        parameters = {"gamma": "kernel"}  # the variable, and whose regularizer it has
+        parameters = {"gamma": "kernel"}  # variable -> target of its regularizer
 
         def __call__(self, inputs, training=False):
             shape = [inputs.shape[-1]]
             gamma = self.get_variable("gamma", shape, initializers.ones)
             return self.penalize_activity(inputs * gamma)
 
-The trap: a penalty made where a layer is called counts a shared layer twice. Here a
-weight penalty becomes a term when its variable is made, and never again.
+The trap: a weight penalty added in each call of a layer counts a shared layer twice.
+tfreg creates one term, together with the variable.
 """
 
 import re
@@ -28,12 +28,12 @@ Regularizer = terms.Regularizer
 
 _COLLECTIONS = {"kernel": store.GraphKeys.WEIGHTS, "bias": store.GraphKeys.BIASES}
 
-# Threads that call a layer for the first time get one variable, and its terms once.
+# If several threads make a layer's first call, they get the same variable and terms.
 _publishing = threading.RLock()
 
 
 def regularizer_property(target: str) -> property:
-    """Returns a property of a `Layer` that reads the first regularizer of a target."""
+    """Returns a property of a `Layer`: the first regularizer of a target, or None."""
 
     def read(self: "Layer") -> Regularizer | None:
         return next(iter(self.get_regularizers(target)), None)
@@ -42,7 +42,11 @@ def regularizer_property(target: str) -> property:
 
 
 def refuse_attribute(owner: Any, name: str, value: Any, call: str) -> None:
-    """Raises AttributeError: set later, a regularizer would penalize nothing."""
+    """Raises for a regularizer set as an attribute, which would penalize nothing.
+
+    Raises:
+        AttributeError: always.
+    """
     raise AttributeError(
         f"{name} must be given when a {type(owner).__name__} is made, got {value!r} "
         f"set later: call {call}"
@@ -50,25 +54,25 @@ def refuse_attribute(owner: Any, name: str, value: Any, call: str) -> None:
 
 
 class Layer(freezing.Freezable):
-    """A tf.Module with named variables and regularizers for them and its outputs.
+    """A tf.Module with named variables, and regularizers for them and the outputs.
 
-    It belongs to the store that was the default when it was made.
+    A layer belongs to the default store at the time of its creation.
 
     Args:
-        name: first part of the variables' names; None: from the class and the store,
-            or from the place in a `Sequential`.
-        seed: what the initial values come from, together with the variable's name and
-            the layer's, if it was given one or a place: layers of one seed and name
-            start alike. An int from 0 to 2**31 - 1; None: another one for each layer,
-            the same in every run, see `tfreg.Store`.
+        name: first part of the variables' names; None: derived from the class and the
+            store, or from the position in a `Sequential`.
+        seed: int from 0 to 2**31 - 1. It determines the initial values, together with
+            the names of the variable and the layer; for a layer named by the store,
+            with its kind. Layers of the same seed and name start with the same values.
+            None: different for each layer and the same in every run, see `tfreg.Store`.
         regularizers: target -> regularizer or None.
 
     Attributes:
-        parameters: for each variable's name the target whose regularizers penalize it.
+        parameters: variable's name -> target of the regularizers that penalize it.
         has_activity: whether the outputs can be penalized.
 
     Raises:
-        ValueError: the seed or the name isn't allowed, or there is no such target.
+        ValueError: the seed or the name isn't allowed, or a target doesn't exist.
         TypeError: a regularizer isn't callable.
     """
 
@@ -92,8 +96,8 @@ class Layer(freezing.Freezable):
         seed = self.store.seeds.take() if seed is None else seed
         self.seed = _checks.check_int("seed", seed, 0, 2**31 - 1)
         self._label: str | None = None
-        self._is_numbered = False  # Its name says how many were called before it.
-        self._is_placed = False  # Its name says its place in a Sequential.
+        self._is_numbered = False  # Its name depends on the layers called before it.
+        self._is_placed = False  # Its name is its position in a Sequential.
         if name is not None:
             self._set_label(name)
         # Tuples: a tf.Module would track a list or dict for its checkpoints.
@@ -111,9 +115,9 @@ class Layer(freezing.Freezable):
             target = name.removesuffix("_regularizer")
             aim = repr(target) if target in self.targets else f"one of {self.targets}"
             refuse_attribute(self, name, value, f"layer.regularize({aim}, regularizer)")
-        made = getattr(self, name, None) if name in self.parameters else None
-        if made is not None and value is not made:
-            # Its terms would go on penalizing the old one.
+        current = getattr(self, name, None) if name in self.parameters else None
+        if current is not None and value is not current:
+            # The terms would still penalize the old variable.
             raise AttributeError(
                 f"{name} of {self.name} must stay the variable that was made, got "
                 f"another {type(value).__name__}: write layer.{name}.assign(value)"
@@ -122,7 +126,7 @@ class Layer(freezing.Freezable):
 
     def _set_label(self, label: str) -> None:
         self._label = label
-        # So that no unnamed layer of this store is called the same.
+        # Reserves the name: unnamed layers of this store get other names.
         self.store.make_name(label, self)
 
     @property
@@ -135,18 +139,18 @@ class Layer(freezing.Freezable):
 
     @property
     def place(self) -> str:
-        """The name, but for a number that depends on what was called before."""
+        """The name without a number that depends on the layers called before."""
         numbered = self._label is None or self._is_numbered
         return self.kind if numbered else self.name
 
     @property
     def kind(self) -> str:
-        """The class in snake case, from which default names are made."""
+        """The class name in snake case, the base of default names."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
     def targets(self) -> list[str]:
-        """What can be regularized here, for a Dense kernel, bias and activity."""
+        """The targets of regularizers; for a Dense: kernel, bias and activity."""
         targets = list(dict.fromkeys(self.parameters.values()))
         return targets + ["activity"] * self.has_activity
 
@@ -155,9 +159,9 @@ class Layer(freezing.Freezable):
         return [r for t, r in self._regularizers if t == target]
 
     def regularize(self, target: str, regularizer: Regularizer) -> None:
-        """Adds a regularizer, before or after the layer's variables were made.
+        """Adds a regularizer, before or after the creation of the variables.
 
-        A tf.function that was traced earlier doesn't see it.
+        It has no effect in a tf.function that is traced already.
 
         Args:
             target: one of `targets`.
@@ -194,21 +198,21 @@ class Layer(freezing.Freezable):
         trainable: bool = True,
         dtype: tf.DType | None = None,
     ) -> tf.Variable:
-        """Returns the variable, made at the first call together with its terms.
+        """Returns a variable, created with its terms in the first call.
 
         Args:
-            name: its attribute, and the last part of its name.
-            shape: without unknown dimensions.
-            initializer: called with the shape and a seed of this variable's own.
-            trainable: whether optimizers change it.
-            dtype: of the inputs; float64 makes a float64 variable, None and any other
-                one of the initializer's dtype.
+            name: name of the attribute, and last part of the variable's name.
+            shape: shape without unknown dimensions.
+            initializer: called with the shape and the variable's seed.
+            trainable: whether optimizers change the variable.
+            dtype: dtype of the inputs. float64 gives a float64 variable; None and other
+                dtypes give one of the initializer's dtype.
 
         Raises:
-            ValueError: a dimension isn't known or 0, or not what it was at the first
-                call, or the initializer's values have another shape.
+            ValueError: a dimension is unknown or 0, or differs from that of the first
+                call; or the initializer's values have another shape.
             TypeError: the values of a trainable variable aren't floating, or a Keras
-                layer calls this one.
+                layer calls this layer.
         """
         path, sizes = f"{self.name}/{name}", tf.TensorShape(shape)
         variable = getattr(self, name, None)
@@ -220,18 +224,18 @@ class Layer(freezing.Freezable):
                 )
             return variable
         foreign.check_caller(self.name)
-        # Created eagerly: a value from inside a trace would belong to the trace.
+        # Created eagerly: a value computed in a trace would belong to the trace.
         with tf.init_scope():
             value = self._compute_initial(name, sizes, initializer)
             _check_initial(path, value, sizes, trainable)
             if dtype == tf.float64 and value.dtype.is_floating:
                 value = tf.cast(value, dtype)
             variable = tf.Variable(value, trainable=trainable, name=path)
-        # Not around the making: replicas' threads wait for each other in there.
+        # The lock excludes the creation, where replicas' threads wait for each other.
         with _publishing:
-            made = getattr(self, name, None)
-            if made is not None:
-                return made
+            existing = getattr(self, name, None)
+            if existing is not None:
+                return existing
             setattr(self, name, variable)
             terms.set_trainable(variable, self.trainable)
             target = self.parameters.get(name, "")
@@ -254,10 +258,10 @@ class Layer(freezing.Freezable):
 
     @scopes.do_not_convert
     def penalize_activity(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Adds the penalties of the outputs `[batch, ...]`, divided by the batch size.
+        """Adds the penalties of outputs `[batch, ...]`, divided by the batch size.
 
         Returns:
-            The outputs as they are.
+            The outputs, unchanged.
         """
         for regularizer in self.get_regularizers("activity"):
             name = f"{self.name}/activity/Regularizer/{terms.get_name(regularizer)}"
@@ -279,18 +283,18 @@ class Layer(freezing.Freezable):
         """Returns the inputs as a tensor.
 
         Args:
-            inputs: anything that a tensor can be made of.
-            min_rank: smallest rank allowed, the batch counted.
-            max_rank: largest one; None: any.
-            kind: of the dtype, "floating" or "integer".
+            inputs: anything that `tf.convert_to_tensor` takes.
+            min_rank: smallest rank allowed, including the batch.
+            max_rank: largest rank allowed; None: any.
+            kind: kind of dtype, "floating" or "integer".
 
         Raises:
-            TypeError: they are of another kind.
-            ValueError: they have another rank.
+            TypeError: the dtype is of another kind, or the inputs are a KerasTensor.
+            ValueError: the rank isn't allowed.
         """
         foreign.check_symbolic(self.name, inputs)
         inputs = tf.convert_to_tensor(inputs)
-        # To an integer dtype the weights would be cast as 0.
+        # A cast of the weights to an integer dtype would give 0.
         if not getattr(inputs.dtype, f"is_{kind}"):
             example = "tf.float32) / 255.0" if kind == "floating" else "tf.int32)"
             raise TypeError(
@@ -303,7 +307,7 @@ class Layer(freezing.Freezable):
     def check_shape(
         self, shape: tf.TensorShape, min_rank: int, max_rank: int | None = None
     ) -> None:
-        """Raises ValueError where a shape of inputs has another rank."""
+        """Raises ValueError if the rank of a shape isn't allowed."""
         rank = shape.rank
         if rank is not None and not min_rank <= rank <= (max_rank or rank):
             more = "" if max_rank == min_rank else " or more"

@@ -7,8 +7,8 @@
     ])
     logits = model(x, training=True)
 
-The trap: activity penalties that grow with the batch. Here each is divided by the batch
-size; weight penalties are terms, made once with the variable.
+The trap: activity penalties that grow with the batch. tfreg divides them by the batch
+size. A weight penalty is a term, created once with its variable.
 """
 
 from collections.abc import Callable
@@ -24,22 +24,22 @@ Regularizer = base.Regularizer
 
 
 class Dense(base.Layer):
-    """A fully connected layer, `activation(inputs @ kernel + bias)`.
+    """A fully connected layer: `activation(inputs @ kernel + bias)`.
 
     Args:
         units: size of the outputs' last dimension.
-        activation: a function of a tensor; None: linear.
+        activation: function of a tensor; None: linear.
         use_bias: whether a bias is added.
         kernel_initializer: (shape, seed) -> values of the kernel `[inputs, units]`.
         kernel_regularizer: callable, kernel -> scalar.
         bias_regularizer: callable, bias `[units]` -> scalar.
         activity_regularizer: callable, outputs -> scalar; divided by the batch size.
-        seed: what the initial values come from, with the layer's name and the
-            variable's; None: another one for each layer, see `tfreg.Store`.
+        seed: determines the initial values, together with the names of the layer and
+            the variable; None: different for each layer, see `tfreg.Store`.
         name: first part of the variables' names.
 
     Raises:
-        ValueError: `units` isn't positive, or a bias that isn't used is regularized.
+        ValueError: `units` isn't positive, or `bias_regularizer` is given without bias.
         TypeError: an activation, initializer or regularizer isn't callable.
 
     Source: `tf.compat.v1.layers.Dense`, `keras.layers.Dense`.
@@ -79,15 +79,17 @@ class Dense(base.Layer):
 
     @property
     def targets(self) -> list[str]:
-        """What can be regularized here, the bias only where it is used."""
+        """The targets of regularizers, with the bias only if it is used."""
         return [t for t in super().targets if self.use_bias or t != "bias"]
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `[batch, ..., units]` for floating `[batch, ..., features]`.
 
         Args:
-            inputs: float64 ones make float64 variables. A SparseTensor `[batch,
-                features]` or a RaggedTensor of rows of known size will do.
+            inputs: a tensor, a SparseTensor `[batch, features]`, or a RaggedTensor with
+                a known number of features. float64 inputs in the first call create
+                float64 variables.
+            training: has no effect.
         """
         del training
         if isinstance(inputs, tf.RaggedTensor):
@@ -107,7 +109,7 @@ class Dense(base.Layer):
             return self._finish(tf.sparse.sparse_dense_matmul(inputs, kernel))
         if inputs.shape.rank == 2:
             return self._finish(tf.linalg.matmul(inputs, kernel))
-        # matmul would make a kernel's gradient for each example, then add them up.
+        # matmul would compute a gradient of the kernel for each example.
         return self._finish(tf.tensordot(inputs, kernel, 1))
 
     @scopes.do_not_convert
@@ -117,7 +119,7 @@ class Dense(base.Layer):
         return tf.cast(kernel, dtype)
 
     def _finish(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Adds the bias and activates."""
+        """Adds the bias and applies the activation."""
         if self.use_bias:
             shape, dtype = [outputs.shape[-1]], outputs.dtype
             bias = self.get_variable("bias", shape, initializers.zeros, dtype=dtype)
@@ -126,19 +128,28 @@ class Dense(base.Layer):
 
 
 class Conv2D(Dense):
-    """A convolution of pictures `[batch, height, width, channels]`.
+    """A convolution of images `[batch, height, width, channels]`.
+
+    The kernel is `[height, width, inputs, filters]`.
 
     Args:
-        filters: number of the outputs' channels.
-        kernel_size: height and width of the kernel.
-        strides: step of the kernel, the same in both directions.
+        filters: number of output channels.
+        kernel_size: height and width of the kernel, in pixels.
+        strides: stride of the kernel in both directions, in pixels.
         padding: "SAME" or "VALID".
-        activation, use_bias, kernel_initializer, kernel_regularizer, bias_regularizer,
-            activity_regularizer, seed, name: as for `Dense`; the kernel is
-            `[height, width, inputs, filters]`.
+        activation: as for `Dense`.
+        use_bias: as for `Dense`.
+        kernel_initializer: as for `Dense`.
+        kernel_regularizer: as for `Dense`.
+        bias_regularizer: as for `Dense`.
+        activity_regularizer: as for `Dense`.
+        seed: as for `Dense`.
+        name: as for `Dense`.
 
     Raises:
-        ValueError: a size isn't positive, or `padding` isn't known.
+        ValueError: a size isn't positive, `padding` isn't one of the two, or
+            `bias_regularizer` is given without bias.
+        TypeError: as for `Dense`.
 
     Source: `tf.compat.v1.layers.Conv2D`, `keras.layers.Conv2D`.
     """
@@ -188,12 +199,11 @@ class Conv2D(Dense):
 
 
 class SeparableConv2D(Conv2D):
-    """A convolution of each channel for itself, then one across the channels.
+    """A convolution of each channel separately, then a 1x1 convolution.
 
-    The kernel's regularizer penalizes `depthwise_kernel`, `[height, width, inputs, 1]`,
-    and `pointwise_kernel`, `[1, 1, inputs, filters]`, as contrib's did.
-
-    Args: as for `Conv2D`.
+    `kernel_regularizer` penalizes `depthwise_kernel`, `[height, width, inputs, 1]`, and
+    `pointwise_kernel`, `[1, 1, inputs, filters]`, as in contrib. The arguments and
+    errors are those of `Conv2D`.
 
     Source: `tf.contrib.layers.separable_conv2d`, `keras.layers.SeparableConv2D`.
     """
@@ -221,15 +231,20 @@ class SeparableConv2D(Conv2D):
 
 
 class Flatten(base.Layer):
-    """Makes `[batch, d1, ..., dn]` into `[batch, d1 * ... * dn]`."""
+    """Reshapes `[batch, d1, ..., dn]` to `[batch, d1 * ... * dn]`."""
 
     has_activity = False
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the inputs with all dimensions but the first made one.
+        """Returns the inputs with all dimensions but the first flattened.
+
+        Args:
+            inputs: `[batch, d1, ..., dn]`, of any dtype.
+            training: has no effect.
 
         Raises:
-            ValueError: a dimension but the first isn't known, or there is no first.
+            ValueError: a dimension other than the first is unknown, or the inputs are a
+                scalar.
         """
         del training
         foreign.check_symbolic(self.name, inputs)
@@ -240,5 +255,5 @@ class Flatten(base.Layer):
                 f"inputs of {self.name} must have known dimensions after the first, "
                 f"got shape {inputs.shape}: give them a static shape but for the batch"
             )
-        # Of nothing -1 says nothing.
+        # Without elements, -1 would be undetermined.
         return tf.reshape(inputs, [-1 if size else tf.shape(inputs)[0], size])

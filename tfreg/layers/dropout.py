@@ -3,8 +3,8 @@
     with tfreg.step_scope(step=optimizer.step):
         first, second = model(x, training=True), model(x, training=True)  # two masks
 
-The traps: random numbers from a state that a resumed run hasn't got, and a second pass
-within the step, as in R-Drop, with the mask of the first.
+The traps: random numbers from a state that a resumed run doesn't have, and a second
+pass in the same step, as in R-Drop, that repeats the mask of the first.
 """
 
 import sys
@@ -19,7 +19,7 @@ from tfreg.layers import base
 
 
 class _Block:
-    """What a call of `tf.recompute_grad` drew in its first pass, for the second one."""
+    """The random draws in the first pass of a `tf.recompute_grad` call."""
 
     def __init__(self, key: dict) -> None:
         self.key = key
@@ -28,8 +28,8 @@ class _Block:
         self.num_read = 0
 
     def read(self, tape: Any, graph: tf.Graph | None) -> tuple[int, tf.Tensor | None]:
-        """Returns the next place, and the step's number where it can be read."""
-        if self.tape is not tape:  # Another second pass, of a persistent tape.
+        """Returns the next place, and the step's number if it can be read."""
+        if self.tape is not tape:  # One more second pass, of a persistent tape.
             self.tape, self.num_read = tape, 0
         place, number, source = self.pairs[self.num_read]
         self.num_read += 1
@@ -42,7 +42,7 @@ _blocks: dict[int, _Block] = {}
 def _find_block(key: dict) -> _Block:
     if id(key) not in _blocks:
         for other in tuple(_blocks.values()):
-            # Nobody else holds it: there will be no second pass.
+            # Without another reference there will be no second pass.
             if sys.getrefcount(other.key) <= 2:
                 _blocks.pop(id(other.key), None)
         _blocks[id(key)] = _Block(key)
@@ -57,28 +57,29 @@ def _get_graph(tensors: Any) -> tf.Graph | None:
 
 
 def _draw_pair(name: str, owner: Any) -> tf.Tensor:
-    """Returns the seed of a mask, in the second pass of a block that of the first."""
+    """Returns the seed of a mask; the second pass of a block repeats the first."""
     graph = scopes.get_graph()
     place, number, first_passes = None, None, []  # type: ignore[var-annotated]
     for key, args, inputs, tape in _list_blocks():
         if scopes.find_trace(_get_graph(inputs)) is not scopes.find_trace(graph):
-            break  # A tf.function in there: it has draws of its own.
+            break  # A tf.function inside the block has its own draws.
         if tape is None:
             first_passes.append(_find_block(key))
         elif id(key) in _blocks:
             place, number = _blocks[id(key)].read(tape, _get_graph(args))
             break
     if number is None:
-        fresh, number = _compute_pair(name, owner, place is None)
-        place = fresh if place is None else place
+        new_place, number = _compute_pair(name, owner, place is None)
+        place = new_place if place is None else place
     for block in first_passes:
         block.pairs.append((place, number, graph))  # type: ignore[arg-type]
     return tf.stack([tf.constant(place, tf.int64), number])
 
 
 def _list_blocks() -> Any:
-    busy = _blocks or not _tensorflow.is_recording()  # No tape records in a block.
-    return _tensorflow.list_recomputed() if busy else ()
+    # No tape records in the first pass of a block.
+    may_be_inside = _blocks or not _tensorflow.is_recording()
+    return _tensorflow.list_recomputed() if may_be_inside else ()
 
 
 def _compute_pair(name: str, owner: Any, is_new: bool) -> tuple[int, tf.Tensor]:
@@ -90,12 +91,12 @@ def _compute_pair(name: str, owner: Any, is_new: bool) -> tuple[int, tf.Tensor]:
         )
     number, seed = step
     text = f"{seed}/{name}/{scopes.get_replica() or 0}"
-    if owner.seed != seed % 2**32:  # A run has one seed for everything.
+    if owner.seed != seed % 2**32:  # A run uses one seed for all.
         text += f"/{owner.seed}"
     count = scopes.count_draw(owner, name) if is_new else 0
     if count:
         text += f"/call {count}"
-    # A cast of an int64 variable is that variable, which moves on.
+    # A cast of an int64 variable returns the variable, whose value changes.
     return zlib.crc32(text.encode()), tf.identity(tf.cast(number, tf.int64))
 
 
@@ -103,20 +104,20 @@ def _compute_pair(name: str, owner: Any, is_new: bool) -> tuple[int, tf.Tensor]:
 def drop_out(
     inputs: tf.Tensor, rate: float, name: str, owner: Any, noise_shape: Any = None
 ) -> tf.Tensor:
-    """Returns the inputs with a share of zeros and the others scaled up.
+    """Applies dropout: sets a fraction of the inputs to zero and scales up the others.
 
     Args:
         inputs: floating, of any shape.
-        rate: the share, 0 <= rate < 1.
-        name: decides with the step, the replica and the owner what is dropped.
-        owner: a layer or a model with a `seed`; its calls by this name are counted.
-        noise_shape: of what is chosen, which the inputs' is broadcast to; None: theirs.
+        rate: the fraction, 0 <= rate < 1.
+        name: determines the mask, together with the step, the replica and the owner.
+        owner: a layer or a model with a `seed`; its calls under this name are counted.
+        noise_shape: shape of the mask, broadcast to the inputs; None: their shape.
 
     Raises:
-        ValueError: outside a step whose number is known.
+        ValueError: the step's number is unknown.
     """
     pair = _draw_pair(name, owner)
-    # Bits: tf.nn.experimental.stateless_dropout drops other inputs under XLA.
+    # tf.nn.experimental.stateless_dropout has another mask under XLA.
     shape = tf.shape(inputs) if noise_shape is None else noise_shape
     bits = tf.random.stateless_uniform(shape, pair, None, None, tf.uint32, alg="philox")
     least = tf.constant(min(round(rate * 2**32), 2**32 - 1), tf.uint32)
@@ -125,25 +126,26 @@ def drop_out(
 
 
 class Dropout(base.Layer):
-    """In training sets a share of the inputs to zero and scales up the others.
+    """Applies dropout in training.
 
-    What is dropped is a function of the step's seed and number, the replica, the
-    layer's seed and name, and how often the layer was called before in this step and
-    trace: two passes within a step have two masks, which a repeat or a resumed run has
-    again. What is traced once and runs often, as the body of a `tf.while_loop` or a
-    tf.function called twice in a step, has one mask for each place in its trace. The
-    second pass of `tf.recompute_grad` has the mask of the first.
+    The mask is a function of the seed and number of the step, the replica, the seed and
+    name of the layer, and the number of earlier calls of the layer in this step and
+    trace. So two passes in a step have two masks, and a resumed run repeats them. A
+    `tf.while_loop` body, or a tf.function called twice in a step, is traced once: each
+    call of a layer in it has the same mask every time. The second pass of
+    `tf.recompute_grad` repeats the mask of the first.
 
     Args:
-        rate: share that is dropped, 0 <= rate < 1.
-        name: decides with the step what is dropped.
-        seed: likewise; None: another one for each layer, see `tfreg.Store`.
+        rate: fraction of zeros, 0 <= rate < 1; the other inputs are scaled by
+            `1 / (1 - rate)`.
+        name: name of the layer; determines the mask, together with the step.
+        seed: likewise; None: different for each layer, see `tfreg.Store`.
 
     Raises:
         ValueError: `rate` is out of range.
 
     Source: Srivastava et al. 2014; `tf.nn.experimental.stateless_dropout`, which is
-        slower, and whose bfloat16 drops 0.008 at a rate of 0.001.
+        slower, and in bfloat16 drops a fraction of 0.008 at a rate of 0.001.
     """
 
     has_activity = False
@@ -155,10 +157,14 @@ class Dropout(base.Layer):
         self.rate = _checks.check_fraction("rate", rate)
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the inputs, ragged ones too, in training with a share of zeros.
+        """Returns the inputs; in training, with dropout applied.
+
+        Args:
+            inputs: floating tensor or RaggedTensor of any shape.
+            training: whether to apply dropout.
 
         Raises:
-            ValueError: in training outside a step whose number is known.
+            ValueError: in training, the step's number is unknown.
             TypeError: the inputs aren't floating.
         """
         if isinstance(inputs, tf.RaggedTensor):

@@ -3,8 +3,8 @@
     words = tfreg.layers.Embedding(10000, 64)
     vectors = words(tf.constant([[2, 7, 1]]))  # [batch, time, 64]
 
-The trap: an integer outside of the table, for which XLA reads the last row while the
-gradient goes nowhere.
+The trap: an integer out of range, for which XLA reads the last row and drops the
+gradient.
 """
 
 import numpy as np
@@ -20,11 +20,11 @@ Regularizer = base.Regularizer
 class Embedding(base.Layer):
     """A row of a table for each integer.
 
-    The table's gradient is IndexedSlices of the rows looked up, and an update takes no
-    longer for a larger table. An `activity_regularizer` keeps it so: it penalizes the
-    batch's rows alone, each as often as it was looked up, divided by the batch size. A
-    `kernel_regularizer` penalizes all rows at every step, and its gradient is as large
-    as the table.
+    The table's gradient is IndexedSlices of the rows looked up, so that the time of an
+    update doesn't depend on the size of the table. An `activity_regularizer` preserves
+    this: it penalizes only the rows of the batch, each as often as it is looked up,
+    divided by the batch size. A `kernel_regularizer` penalizes all rows at every step,
+    and its gradient is as large as the table.
 
     Args:
         num_rows: number of different integers, 0 <= input < num_rows.
@@ -32,12 +32,16 @@ class Embedding(base.Layer):
         kernel_regularizer: callable, table `[num_rows, dim]` -> scalar.
         activity_regularizer: callable, the rows looked up -> scalar; divided by the
             batch size.
-        seed: what the initial values come from, with the layer's name and the
-            variable's; None: another one for each layer, see `tfreg.Store`.
+        seed: determines the initial values, together with the names of the layer and
+            the variable; None: different for each layer, see `tfreg.Store`.
         name: first part of the variable's name `<name>/embeddings`.
 
-    Source: `keras.layers.Embedding`; a penalty of the rows looked up is that of matrix
-        factorization, one for each rating (Koren, Bell and Volinsky 2009).
+    Raises:
+        ValueError: `num_rows` or `dim` isn't positive.
+        TypeError: a regularizer isn't callable.
+
+    Source: `keras.layers.Embedding`; the penalty of the rows looked up is that of
+        matrix factorization, once for each rating (Koren, Bell and Volinsky 2009).
     """
 
     parameters = {"embeddings": "kernel"}
@@ -57,12 +61,17 @@ class Embedding(base.Layer):
         self.dim = _checks.check_int("dim", dim)
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns `[batch, ..., dim]` for integers `[batch, ...]`, ragged ones too.
+        """Returns `[batch, ..., dim]` for integers `[batch, ...]`.
 
-        In a trace the row of an integer that is out of range is NaN.
+        In a trace, the row of an integer out of range is NaN.
+
+        Args:
+            inputs: integer tensor or RaggedTensor.
+            training: has no effect.
 
         Raises:
             ValueError: in eager code, an integer is out of range.
+            TypeError: the inputs aren't integers.
         """
         del training
         if isinstance(inputs, tf.RaggedTensor):
@@ -81,13 +90,13 @@ class Embedding(base.Layer):
         if tf.executing_eagerly():
             self._check_range(ids.numpy())
             return tf.gather(table, ids)
-        # On an accelerator or in XLA another row would be read, and not be trained.
-        # Unsigned, what is negative is large.
+        # An accelerator or XLA would read another row, and not train it.
+        # As unsigned integers, negative ones are large.
         unsigned = tf.uint32 if ids.dtype == tf.int32 else tf.uint64
         limit = tf.constant(self.num_rows, unsigned)
         is_known = tf.bitcast(ids, unsigned) < limit
         rows = tf.gather(table, tf.where(is_known, ids, tf.zeros([], ids.dtype)))
-        # Added, -0.0 changes no number and has no part in the gradient.
+        # The addition of -0.0 changes neither the number nor the gradient.
         nothing, nan = (tf.constant(x, rows.dtype) for x in (-0.0, float("nan")))
         return rows + tf.where(is_known, nothing, nan)[..., tf.newaxis]
 

@@ -1,9 +1,9 @@
-"""Keras's layers among tfreg's and the other way round, which is refused.
+"""Checks against Keras layers in tfreg's models, and tfreg's layers in Keras models.
 
-    foreign.check_keras("layers", tf.nn.relu)  # as each member of a Sequential
+    foreign.check_keras("layers", tf.nn.relu)  # called for each member of a Sequential
 
-The trap: a Keras layer among tf.Modules, which list none of its variables: it is never
-trained, and its penalties are counted nowhere. Nor does Keras list a tf.Module's.
+The trap: a tf.Module doesn't list the variables of a Keras layer in it, which is then
+never trained, and whose penalties never count. Nor does Keras list a tf.Module's.
 """
 
 import inspect
@@ -13,21 +13,23 @@ from tfreg.collections import parts, scopes
 
 
 def check_keras(name: str, member: Any) -> None:
-    """Raises where a Keras layer has something to train or to penalize.
+    """Checks that a member isn't a Keras layer to be trained or penalized.
 
     Raises:
-        TypeError: it has, or will have when it is built; one that is frozen hasn't.
+        TypeError: an unfrozen Keras layer has trainable variables or penalties, or will
+            have them once it is built.
     """
     if not parts.is_keras(member) or not member.trainable:
         return
     for inner in getattr(member, "layers", ()):
         check_keras(name, inner)
     build = getattr(type(member).build, "__code__", None)
-    # A Normalization has statistics alone.
-    is_normal = hasattr(member, "adapt")
-    makes = not member.built and build and "add_weight" in build.co_names
+    # A Normalization layer has only statistics.
+    has_statistics = hasattr(member, "adapt")
+    adds_weights = not member.built and build and "add_weight" in build.co_names
+    will_train = adds_weights and not has_statistics
     penalizes = getattr(member, "activity_regularizer", None) is not None
-    if member.trainable_variables or penalizes or (makes and not is_normal):
+    if member.trainable_variables or penalizes or will_train:
         raise TypeError(
             f"{name} must be layers of tfreg, got the Keras layer {member.name}, which "
             f"would neither be trained nor penalized: use tfreg.layers, call it with "
@@ -37,26 +39,26 @@ def check_keras(name: str, member: Any) -> None:
 
 @scopes.do_not_convert
 def check_symbolic(name: str, inputs: Any) -> None:
-    """Raises where a functional Keras model is built of a layer of tfreg.
+    """Checks that a layer of tfreg isn't part of a functional Keras model.
 
     Raises:
-        TypeError: the inputs are Keras's symbolic ones.
+        TypeError: the inputs are a KerasTensor.
     """
     if type(inputs).__name__ == "KerasTensor":
         raise TypeError(_describe(name, "a KerasTensor"))
 
 
 def check_caller(name: str) -> None:
-    """Raises where a Keras layer's `call` is running, which owns no tf.Module.
+    """Checks that no Keras layer calls a layer of tfreg.
 
     Raises:
-        TypeError: a Keras layer calls this.
+        TypeError: the call of a Keras layer is running.
     """
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
-        of_keras = str(frame.f_globals.get("__name__")).startswith("keras.")
-        if of_keras and code.co_name == "__call__" and code.co_argcount:
+        in_keras = str(frame.f_globals.get("__name__")).startswith("keras.")
+        if in_keras and code.co_name == "__call__" and code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
             if first is not None and parts.is_keras(first):
                 raise TypeError(_describe(name, f"a call in the Keras {first.name}"))

@@ -1,10 +1,10 @@
-"""Freezing: `layer.trainable = False` on a layer or a whole model.
+"""Freezing: `trainable = False` on a layer or a model.
 
-    model.layers[0].trainable = False  # its weights stay, its penalties are gone
-    model.trainable = True  # all are back
+    model.layers[0].trainable = False  # freezes its weights and drops its penalties
+    model.trainable = True  # unfreezes the model
 
-The trap: a switch that nothing reads. Here the variables themselves leave
-`trainable_variables`, of every module that holds them.
+The trap: a flag without effect. tfreg removes the variables from `trainable_variables`
+of every module that contains them.
 """
 
 from typing import Any
@@ -15,15 +15,15 @@ from tfreg.collections import terms
 
 
 class Freezable(tf.Module):
-    """A tf.Module whose variables can be frozen, with those of all modules in it."""
+    """A tf.Module whose variables, including submodules', can be frozen."""
 
     @property
     def trainable(self) -> bool:
-        """Whether its variables are trained and their penalties counted.
+        """Whether the variables are trained and their penalties counted.
 
-        False leaves weights and moving statistics as they are; variables made later are
-        frozen too. It is set for all modules inside. A tf.function that was traced
-        earlier doesn't see it: trace it again, as `tfreg.Loop` does.
+        False freezes weights and moving statistics, also those created later. The value
+        is set on all submodules. It has no effect in a tf.function that is traced
+        already: trace it again, as `tfreg.Loop` does.
         """
         return self.__dict__.get("_trains", True)
 

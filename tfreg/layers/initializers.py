@@ -2,7 +2,8 @@
 
     kernel = tfreg.layers.initializers.he_normal([784, 128], seed=(0, 1))
 
-The trap: a global seed, by which a layer's weights depend on what was made before it.
+The trap: a global seed, with which the weights of a layer depend on those created
+before.
 """
 
 import math
@@ -13,12 +14,12 @@ import tensorflow as tf
 Seed = tuple[int, int]
 Initializer = Callable[[Sequence[int], Seed], tf.Tensor]
 
-# A normal distribution cut off at two deviations has this deviation.
+# Deviation of a normal distribution truncated at two deviations.
 _TRUNCATED_DEVIATION = 0.87962566103423978
 
 
 def _compute_fans(shape: Sequence[int]) -> tuple[int, int]:
-    """Returns how many inputs and outputs each unit of a kernel has, at least one."""
+    """Returns the numbers of inputs and outputs per unit of a kernel, at least 1."""
     if len(shape) < 2:
         raise ValueError(
             f"shape must have rank 2 or more, got {tuple(shape)}: "
@@ -32,11 +33,11 @@ def glorot_uniform(shape: Sequence[int], seed: Seed) -> tf.Tensor:
     """Returns uniform values of variance `2 / (fan_in + fan_out)`, float32.
 
     Args:
-        shape: of rank 2 or more, `[..., inputs, outputs]`.
-        seed: two integers; nothing else decides the values.
+        shape: `[..., inputs, outputs]`, of rank 2 or more.
+        seed: two integers, which alone determine the values.
 
     Raises:
-        ValueError: a shape of another rank.
+        ValueError: the rank is below 2.
 
     Source: Glorot and Bengio 2010; `keras.initializers.GlorotUniform`.
     """
@@ -48,11 +49,11 @@ def he_normal(shape: Sequence[int], seed: Seed) -> tf.Tensor:
     """Returns truncated normal values of variance `2 / fan_in`, float32.
 
     Args:
-        shape: of rank 2 or more, `[..., inputs, outputs]`.
-        seed: two integers; nothing else decides the values.
+        shape: `[..., inputs, outputs]`, of rank 2 or more.
+        seed: two integers, which alone determine the values.
 
     Raises:
-        ValueError: a shape of another rank.
+        ValueError: the rank is below 2.
 
     Source: He et al. 2015; `keras.initializers.HeNormal`.
     """

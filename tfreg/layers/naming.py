@@ -1,9 +1,9 @@
-"""What a Sequential does with its members: it names them, and tells who is asked.
+"""Names for the layers of a Sequential.
 
     members = [layers.Dense(3), tf.nn.relu, layers.Dense(2)]
     naming.set_names(naming.find_layers(members))
 
-The trap: names that depend on what was made before, and with them the initial values.
+The trap: names, and so initial values, that depend on the layers created before.
 """
 
 import inspect
@@ -15,34 +15,34 @@ from tfreg.layers import base
 
 
 def takes_training(function: Any) -> bool:
-    """Tells whether a function or a layer, Keras's too, has an argument `training`."""
+    """Returns whether a function or layer, Keras's too, has an argument `training`."""
     try:
         signature = inspect.signature(getattr(function, "call", function))
     except (TypeError, ValueError):
-        return False  # A builtin that tells no signature.
+        return False  # A builtin without a signature.
     return "training" in signature.parameters
 
 
 def find_layers(members: Iterable[Any]) -> list[base.Layer]:
-    """Returns the layers among these and in the Sequentials among these, each once."""
-    found: list[base.Layer] = []
+    """Returns the layers among members and in nested Sequentials, each once."""
+    layers: list[base.Layer] = []
     for member in members:
         inner = getattr(member, "layers", ())
         if isinstance(member, base.Layer):
-            found.append(member)
+            layers.append(member)
         elif isinstance(inner, Sequence):
-            found += find_layers(inner)
-    return list(dict.fromkeys(found))
+            layers += find_layers(inner)
+    return list(dict.fromkeys(layers))
 
 
 def set_names(layers: Sequence[base.Layer]) -> None:
-    """Names layers without a name `<kind>_<i>`, the i-th of its kind among these.
+    """Names each unnamed layer `<kind>_<i>`, where `i` counts the layers of its kind.
 
-    A name that an inner Sequential gave is changed where an earlier layer has it too,
-    unless variables were made under it.
+    A name from a nested Sequential is replaced if an earlier layer has it too, unless
+    the layer has variables already.
 
     Raises:
-        ValueError: two layers were given the same name.
+        ValueError: two layers have the same name from the user.
     """
     taken = {layer._label for layer in layers}
     seen: set[str] = set()

@@ -1,10 +1,10 @@
-"""Batch normalization whose statistics are those of the global batch.
+"""Batch normalization with the statistics of the global batch.
 
     norm = tfreg.layers.normalization.BatchNorm()
     y = norm(x, training=True)  # on N replicas as on one device
 
-The trap: a replica that normalizes by its own few examples, so that N replicas are no
-longer one device.
+The trap: replicas that normalize by their own examples, so that training depends on
+the number of replicas.
 """
 
 import functools
@@ -21,7 +21,7 @@ def _subtract(variable: tf.Variable, change: tf.Tensor) -> None:
     if tf.distribute.in_cross_replica_context():
         variable.assign_sub(change)
         return
-    # By the handle: every replica moves its own copy, all alike.
+    # Through the handle: every replica applies the same update to its own copy.
     handle = _tensorflow.get_handle(variable)
     tf.raw_ops.AssignSubVariableOp(resource=handle, value=change)
 
@@ -29,19 +29,20 @@ def _subtract(variable: tf.Variable, change: tf.Tensor) -> None:
 class BatchNorm(base.Layer):
     """Normalizes each channel by the batch in training, by moving averages otherwise.
 
-    Frozen by `trainable = False` it uses the moving averages and doesn't move them.
+    With `trainable = False` it always uses the moving averages and doesn't update them.
 
     Args:
-        momentum: share of the old moving average that each step keeps.
-        epsilon: added to the variance.
-        synchronized: whether replicas normalize by the global batch; otherwise each by
-            its own examples, and the first replica's moving averages are kept.
+        momentum: fraction of the old moving average that each step keeps, in [0, 1).
+        epsilon: added to the variance, in [0, 1).
+        synchronized: whether replicas normalize by the global batch. If not, each
+            normalizes by its own examples, and the first replica's averages are kept.
         gamma_regularizer: callable, scale `[channels]` -> scalar.
         beta_regularizer: callable, offset `[channels]` -> scalar.
         name: first part of the variables' names.
 
     Raises:
         ValueError: `momentum` or `epsilon` is out of range.
+        TypeError: a regularizer isn't callable.
 
     Source: Ioffe and Szegedy 2015; `keras.layers.BatchNormalization`, whose
         `synchronized` is False by default.
@@ -65,11 +66,11 @@ class BatchNorm(base.Layer):
         super().__init__(name, regularizers=regularizers)
         self.momentum = _checks.check_fraction("momentum", momentum)
         self.epsilon = _checks.check_fraction("epsilon", epsilon)
-        # Read by the step: a sum over replicas can't be compiled by XLA.
+        # Read by the step, because XLA can't compile a sum over replicas.
         self.sums_over_replicas = synchronized
 
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the normalized inputs `[batch, ..., channels]`."""
+        """Returns normalized inputs `[batch, ..., channels]`."""
         inputs = self.check_inputs(inputs, min_rank=2)
         shape = [inputs.shape[-1]]
         zeros, ones = initializers.zeros, initializers.ones
@@ -81,7 +82,7 @@ class BatchNorm(base.Layer):
             "moving_variance", shape, ones, False, dtype
         )
         mean, variance = tf.identity(moving_mean), tf.identity(moving_variance)
-        # Moments of half a precision would lose small variances.
+        # Moments in half precision would lose small variances.
         wide = tf.cast(inputs, gamma.dtype)
         if training and self.trainable:
             old = mean, variance
@@ -98,28 +99,29 @@ class BatchNorm(base.Layer):
     def _compute_moments(
         self, inputs: tf.Tensor, old_mean: tf.Tensor, old_variance: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns mean and variance of each channel, of all replicas' examples.
+        """Returns the mean and variance of each channel, over all replicas' examples.
 
-        Of no example they are the old ones, so that the moving averages stay.
+        Without examples it returns the old ones, so that the moving averages don't
+        change.
         """
         old = tf.stop_gradient(old_mean), tf.stop_gradient(old_variance)
-        found = tf.nn.moments(inputs, list(range(inputs.shape.rank - 1)))
-        is_any = tf.size(inputs) > 0
-        mean, variance = map(functools.partial(tf.where, is_any), found, old)
+        moments = tf.nn.moments(inputs, list(range(inputs.shape.rank - 1)))
+        has_examples = tf.size(inputs) > 0
+        mean, variance = map(functools.partial(tf.where, has_examples), moments, old)
         context = tf.distribute.get_replica_context()
         alone = context is None or context.num_replicas_in_sync == 1
         if alone or not self.sums_over_replicas:
             return mean, variance
-        # A row for each replica: sums of squares about 0 would cancel.
+        # One row per replica, because differences of sums of squares would cancel.
         count = tf.cast(tf.size(inputs) / tf.size(mean), mean.dtype)
-        mine = tf.concat([[count], mean, variance], 0)
+        own_row = tf.concat([[count], mean, variance], 0)
         replica, depth = context.replica_id_in_sync_group, context.num_replicas_in_sync
-        rows = tf.one_hot(replica, depth, dtype=mean.dtype)[:, tf.newaxis] * mine
+        rows = tf.one_hot(replica, depth, dtype=mean.dtype)[:, tf.newaxis] * own_row
         rows = context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
         counts, means, variances = tf.split(rows, [1, mean.shape[0], mean.shape[0]], 1)
         total = tf.reduce_sum(counts)
         shares = tf.math.divide_no_nan(counts, total)
         mean = tf.reduce_sum(shares * means, 0)
         variance = tf.reduce_sum(shares * (variances + (means - mean) ** 2), 0)
-        found = mean, variance
-        return tuple(map(functools.partial(tf.where, total > 0), found, old))
+        moments = mean, variance
+        return tuple(map(functools.partial(tf.where, total > 0), moments, old))

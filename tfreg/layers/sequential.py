@@ -1,10 +1,10 @@
-"""Layers one after another, named by their places.
+"""Layers applied in sequence, named by their positions.
 
     layers = [tfreg.layers.Dense(128, tf.nn.relu), tfreg.layers.Dense(10)]
     model = tfreg.layers.Sequential(layers)
     logits = model(x, training=True)
 
-The trap: a member that is never trained, as a layer of Keras among those of tfreg.
+The trap: a member that is never trained, such as a Keras layer among those of tfreg.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from tfreg.layers import base, foreign, freezing, naming
 
 
 class Sequential(freezing.Freezable):
-    """Layers one after another; those without a name are called `dense_0`, `dense_1`...
+    """Layers applied in sequence; unnamed ones get the names `dense_0`, `dense_1`, ...
 
     Args:
-        layers: layers of this module, or functions of a tensor such as `tf.nn.relu`;
-            those with an argument `training` are told whether it is.
+        layers: layers of tfreg, or functions of a tensor such as `tf.nn.relu`. A member
+            with an argument `training` gets its value.
 
     Raises:
-        TypeError: a member isn't callable, or is a class; a Keras layer with something
-            to train or to penalize, also at the first call.
-        ValueError: two layers were given the same name.
+        TypeError: a member isn't callable, is a class, or is a Keras layer to be
+            trained or penalized, which may be detected in the first call only.
+        ValueError: two layers have the same name.
 
     Source: `keras.Sequential`.
     """
@@ -42,7 +42,7 @@ class Sequential(freezing.Freezable):
         naming.set_names(naming.find_layers(members))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Before its layers are there it may be a subclass's own.
+        # Before `layers` exists, the attribute may be a subclass's.
         if name.endswith("_regularizer") and hasattr(self, "layers"):
             base.refuse_attribute(self, name, value, "tfreg.rules.apply(rules, it)")
         super().__setattr__(name, value)
@@ -53,6 +53,6 @@ class Sequential(freezing.Freezable):
         for layer, takes in zip(self.layers, self._takes_training, strict=True):
             inputs = layer(inputs, training=training) if takes else layer(inputs)
             if parts.is_keras(layer):
-                # Some make their weights only now.
+                # Some create their weights only in the call.
                 foreign.check_keras("layers", layer)
         return inputs
