@@ -1,6 +1,6 @@
 """Optimizers with fused updates, schedules and sums over replicas.
 
-For whoever writes a step: `adam(1e-3).apply(gradients, variables)`.
+For authors of training steps: `adam(1e-3).apply(gradients, variables)`.
 """
 
 from tfreg.optimizers.gradients import global_norm, sum_over_replicas

@@ -1,4 +1,4 @@
-"""Gradients of several replicas: packed into few vectors and added up at once.
+"""Gradients of several replicas, packed into few vectors and summed.
 
     gradients = tape.gradient(loss, model.trainable_variables)  # in strategy.run
     summed = tfreg.optimizers.sum_over_replicas(gradients)
@@ -6,8 +6,9 @@
     clipped, _ = tf.clip_by_global_norm(summed, 1.0, norm)
     optimizer.apply(clipped, model.trainable_variables, summed=True)
 
-The traps: clipping what one replica has, which is no clipping of the sum; and a table's
-gradient, IndexedSlices of the rows looked up, that is made as large as the table.
+The traps: clipping the gradient of one replica instead of the sum; and converting the
+gradient of a table, IndexedSlices of the rows looked up, to a tensor as large as the
+table.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,15 @@ from tfreg.optimizers import rows
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 
-# From here on a copy into the vector costs more than an all-reduce of one's own.
+# For more elements, a copy into the vector costs more than a separate all-reduce.
 _LARGE = 2**16
 
 
 def pack(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns few vectors that hold all values: one for each large tensor, one in all
-    for the small ones; `tensors` have the same floating dtype and static shapes.
+    """Returns few vectors: one for each large tensor, and one for all small tensors.
+
+    Args:
+        tensors: of the same floating dtype and of static shapes.
     """
     large = [_flatten(tensor) for tensor in tensors if _is_large(tensor.shape)]
     small = [_flatten(tensor) for tensor in tensors if not _is_large(tensor.shape)]
@@ -36,7 +39,7 @@ def pack(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 def unpack(
     packed: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape]
 ) -> list[tf.Tensor]:
-    """Returns what was packed, given the shapes in the order of packing."""
+    """Returns the tensors that `pack` packed, given their shapes in that order."""
     small = [shape.num_elements() for shape in shapes if not _is_large(shape)]
     large = iter(packed)
     rest = iter(tf.split(packed[-1], small) if small else [])
@@ -54,14 +57,14 @@ def _is_large(shape: tf.TensorShape) -> bool:
 
 @scopes.do_not_convert
 def sum_over_replicas(gradients: Sequence[Gradient]) -> list[Gradient]:
-    """Returns the sums of the replicas' gradients, by one all-reduce for each dtype.
+    """Returns the sums of the replicas' gradients, with one all-reduce per dtype.
 
     Args:
-        gradients: of one replica; None stays None.
+        gradients: gradients of this replica; None stays None.
 
     Returns:
-        The same list without a strategy, on one replica, or across replicas. Of
-        IndexedSlices, those of all replicas one after the other.
+        The sums; for IndexedSlices, the concatenated rows of all replicas. Without a
+        strategy, on one replica or across replicas: a copy of the list.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -70,8 +73,8 @@ def sum_over_replicas(gradients: Sequence[Gradient]) -> list[Gradient]:
     dense = {}
     for i, gradient in enumerate(gradients):
         if isinstance(gradient, tf.IndexedSlices):
-            rows_of_all = gather(gradient.values, gradient.indices)
-            summed[i] = tf.IndexedSlices(*rows_of_all, gradient.dense_shape)
+            all_rows = gather(gradient.values, gradient.indices)
+            summed[i] = tf.IndexedSlices(*all_rows, gradient.dense_shape)
         elif gradient is not None:
             dense[i] = tf.convert_to_tensor(gradient)
     for dtype in dict.fromkeys(g.dtype for g in dense.values()):
@@ -84,13 +87,13 @@ def sum_over_replicas(gradients: Sequence[Gradient]) -> list[Gradient]:
 
 
 def gather(values: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the rows of all replicas, one replica's after another's."""
+    """Returns the concatenated values and indices of all replicas."""
     context = tf.distribute.get_replica_context()
     return context.all_gather(values, 0), context.all_gather(indices, 0)
 
 
 def add(a: Gradient, b: Gradient) -> Gradient:
-    """Returns the sum, IndexedSlices where both are."""
+    """Returns the sum of two gradients, IndexedSlices if both are."""
     if a is None or b is None:
         return b if a is None else a
     if not (isinstance(a, tf.IndexedSlices) and isinstance(b, tf.IndexedSlices)):
@@ -112,16 +115,19 @@ def multiply(gradient: Gradient, factor: tf.Tensor) -> Gradient:
 
 @scopes.do_not_convert
 def make_dense(gradients: Sequence[Gradient]) -> list[tf.Tensor | None]:
-    """Returns gradients none of which is IndexedSlices."""
+    """Returns the gradients with IndexedSlices converted to tensors."""
     return [None if g is None else tf.convert_to_tensor(g) for g in gradients]
 
 
 @scopes.do_not_convert
 def global_norm(gradients: Sequence[Gradient]) -> tf.Tensor:
-    """Returns the norm of all gradients together, a scalar.
+    """Returns the L2 norm of all gradients together, a scalar.
 
-    A row that occurs twice in IndexedSlices counts by the sum, as in the dense gradient
-    and unlike in `tf.linalg.global_norm`. Gradients that are None don't count.
+    The values of a row that occurs twice in IndexedSlices are summed first, as in the
+    dense gradient and unlike in `tf.linalg.global_norm`.
+
+    Args:
+        gradients: floating; None doesn't count.
     """
     return tf.linalg.global_norm(
         [

@@ -1,15 +1,15 @@
-"""Gradient descent on TensorFlow's own fused kernels: eagerly, in graphs and in XLA.
+"""Gradient descent with TensorFlow's fused kernels: eagerly, in graphs and in XLA.
 
     optimizer = optimizers.adam(schedules.cosine(1e-3, num_steps=9_000))
     optimizer.build(model.trainable_variables)
     gradients = tape.gradient(loss, model.trainable_variables)
     optimizer.apply(gradients, model.trainable_variables)  # in a tf.function or out
 
-The trap: a learning rate or a step held as a Python number is frozen at tracing. Here
-the step is a variable and a schedule a function of it, so neither freezes nor retraces.
+The trap: a learning rate or a step held as a Python number is frozen at tracing. tfreg
+holds the step in a variable, and a schedule is a function of it.
 
-A table's gradient that is IndexedSlices, as `tf.gather` leaves it, moves the rows that
-were looked up and no other, in time that doesn't grow with the table.
+IndexedSlices, the gradient of `tf.gather`, update only the rows that were looked up, in
+a time that doesn't depend on the size of the table.
 """
 
 import contextlib
@@ -31,25 +31,25 @@ _RATE = "> 0, a tf.Variable or a schedule"
 
 
 class Optimizer(tf.Module):
-    """Updates a list of variables by a kernel of TensorFlow's, and counts the updates.
+    """Updates variables with a TensorFlow kernel, and counts the updates.
 
     Args:
         kernel: raw op with its hyperparameters bound; takes var, lr, grad and slots.
-        slots: names of the kernel's slots -> the values they start from.
+        slots: name of a slot -> its initial value.
         learning_rate: finite float > 0, a floating scalar variable, or a schedule:
-            int64 scalar, the updates applied before -> float32 scalar.
-        correct: (learning rate, updates applied before) -> the kernel's lr.
-        weight_decay: finite float >= 0; `w -= learning_rate * weight_decay * w` first.
-        sparse: the kernel for IndexedSlices, as `rows.make_kernel` gives it; None: they
-            are made dense, so that every row of the table moves.
+            int64 scalar, the number of updates applied -> float32 scalar.
+        correct: (learning rate, number of updates applied) -> the kernel's lr.
+        weight_decay: finite float >= 0; first, `w -= learning_rate * weight_decay * w`.
+        sparse: kernel for IndexedSlices, from `rows.make_kernel`. None converts them to
+            dense gradients, which update every row of the table.
 
     Attributes:
         step: int64 scalar variable, the number of updates applied.
-        slots: slot's name -> its variables, in the order of those built.
-        takes_rows: whether rows that weren't looked up stay as they are.
+        slots: name of a slot -> its variables, in the order of `build`.
+        takes_rows: whether IndexedSlices update only the rows looked up.
 
     Raises:
-        ValueError: an argument is not what it must be.
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -81,23 +81,23 @@ class Optimizer(tf.Module):
         self.step = tf.Variable(zero, False, name="step", aggregation=aggregation)
 
     def learning_rate(self) -> tf.Tensor:
-        """Returns the learning rate of the update to come, a float32 scalar."""
+        """Returns the learning rate of the next update, a float32 scalar."""
         rate = self._learning_rate
         rate = rate(self.step.read_value()) if callable(rate) else rate
         return tf.cast(rate, tf.float32)
 
     @scopes.do_not_convert
     def build(self, variables: Sequence[tf.Variable]) -> None:
-        """Makes the slots of those of `variables` that have none yet.
+        """Creates the slots of the variables that have none.
 
-        Others that were built before keep theirs, as those of frozen layers.
+        The slots of other variables, for example of frozen layers, are kept.
 
         Args:
-            variables: float32 or float64 variables, each once.
+            variables: float32 or float64 variables, without duplicates.
 
         Raises:
-            TypeError: one is no tf.Variable, or of another dtype.
-            ValueError: the list names one twice.
+            TypeError: a variable isn't a tf.Variable, or has another dtype.
+            ValueError: a variable is listed twice.
         """
         _check_variables(variables)
         new = [w for w in variables if w.ref() not in self._built]
@@ -105,7 +105,7 @@ class Optimizer(tf.Module):
             return
         with tf.init_scope():
             for slot, value in self._start_values:
-                # Extended, not replaced: a restore that came before waits on the list.
+                # Extended, not replaced: a deferred restore is bound to the list.
                 self.slots[slot].extend([_make_slot(w, slot, value) for w in new])
         self._built = (*self._built, *(w.ref() for w in new))
 
@@ -115,22 +115,24 @@ class Optimizer(tf.Module):
         variables: Sequence[tf.Variable],
         summed: bool = False,
     ) -> None:
-        """Updates `variables` once and adds one to `step`; builds where nobody has.
+        """Applies one update to the variables, and increments `step`.
 
-        In `strategy.run` the gradients of all replicas are added up first.
+        Missing slots are built. In `strategy.run` the gradients of all replicas are
+        summed first.
 
         Args:
-            gradients: one per variable, of its shape and dtype; where None, the
-                variable and its slots stay as they are, and so do the rows that
-                IndexedSlices don't name, if the optimizer `takes_rows`.
-            variables: as for `build`; mirrored ones only inside `strategy.run`, with an
-                optimizer that was made in the same `strategy.scope()`.
-            summed: the gradients are the sums over all replicas already.
+            gradients: one per variable, of its shape and dtype. None leaves a variable
+                and its slots unchanged. If the optimizer `takes_rows`, IndexedSlices
+                leave all other rows unchanged.
+            variables: as for `build`; mirrored variables only inside `strategy.run`,
+                with an optimizer created in the same `strategy.scope()`.
+            summed: whether the gradients are sums over all replicas already.
 
         Raises:
-            TypeError: as `build`.
-            ValueError: as `build`; the lists differ in length; every gradient is None.
-            RuntimeError: mirrored variables, not as above.
+            TypeError: as for `build`.
+            ValueError: as for `build`; the lists differ in length; or every gradient is
+                None.
+            RuntimeError: variables are mirrored and the conditions above don't hold.
         """
         num_none = sum(gradient is None for gradient in gradients)
         if len(gradients) != len(variables) or num_none == len(gradients):
@@ -150,7 +152,7 @@ class Optimizer(tf.Module):
                 continue
             decay = rate * self._weight_decay if self._weight_decay else None
             self._update(self._built.index(w.ref()), w, gradient, lr, decay)
-        # By the handle: a compiled replica cannot aggregate, and each counts its own.
+        # Through the handle: a compiled replica can't aggregate, so each counts.
         step, one = _tensorflow.get_handle(self.step), tf.ones([], tf.int64)
         tf.raw_ops.AssignAddVariableOp(resource=step, value=one)
 
@@ -165,8 +167,8 @@ class Optimizer(tf.Module):
     ) -> None:
         handle, lr = _tensorflow.get_handle(w), tf.cast(lr, w.dtype)
         slots = {
-            slot: _tensorflow.get_handle(made[place])
-            for slot, made in self.slots.items()
+            slot: _tensorflow.get_handle(created[place])
+            for slot, created in self.slots.items()
         }
         decay = None if decay is None else tf.cast(decay, w.dtype)
         if self._sparse is not None and isinstance(gradient, tf.IndexedSlices):
@@ -181,13 +183,16 @@ class Optimizer(tf.Module):
 
 
 def sgd(learning_rate: LearningRate) -> Optimizer:
-    """Returns gradient descent: `w -= learning_rate * g`; of IndexedSlices, the rows'.
+    """Returns gradient descent: `w -= learning_rate * g`.
+
+    IndexedSlices update only the rows that they name.
 
     Args:
         learning_rate: as for `Optimizer`, in weight per gradient.
 
     Raises:
-        ValueError: `learning_rate` is not what it must be.
+        ValueError: `learning_rate` is out of range.
+
     Source: `tf.compat.v1.train.GradientDescentOptimizer`.
     """
 
@@ -200,18 +205,20 @@ def sgd(learning_rate: LearningRate) -> Optimizer:
 def momentum(
     learning_rate: LearningRate, momentum: float = 0.9, nesterov: bool = False
 ) -> Optimizer:
-    """Returns `accum = momentum * accum + g; w -= learning_rate * accum`.
+    """Returns momentum: `accum = momentum * accum + g; w -= learning_rate * accum`.
 
-    A row that IndexedSlices don't name stays, and its accum too: it doesn't coast.
+    IndexedSlices change only the rows and the accum that they name.
 
     Args:
         learning_rate: as for `Optimizer`, in weight per gradient.
-        momentum: float >= 0 and < 1, what stays of the sum.
+        momentum: float in [0, 1), decay rate of accum.
         nesterov: whether to look ahead: `w -= learning_rate * (g + momentum * accum)`.
 
     Raises:
-        ValueError: a number is not what it must be.
-    Source: `tf.compat.v1`, torch. Keras sums rate * g: another sum if the rate changes.
+        ValueError: a number is out of range.
+
+    Source: `tf.compat.v1`, torch. Keras sums `learning_rate * g`, which differs if the
+        rate changes.
     """
     momentum = _checks.check_fraction("momentum", momentum, True)
     kernel = functools.partial(
@@ -228,7 +235,7 @@ def adam(
     epsilon: float = 1e-7,
     lazy: bool = False,
 ) -> Optimizer:
-    """Returns Adam: `adamw` without decay, with its Args and Raises.
+    """Returns Adam: `adamw` without decay, with the same arguments and errors.
 
     Source: Keras `Adam`; `tf.compat.v1.train.AdamOptimizer` with `epsilon=1e-8`.
     """
@@ -251,15 +258,17 @@ def adamw(
 
     Args:
         learning_rate: as for `Optimizer`, in weight per update.
-        beta_1, beta_2: floats >= 0 and < 1, what stays of the means m and v.
+        beta_1: float in [0, 1), decay rate of m, the mean gradient.
+        beta_2: float in [0, 1), decay rate of v, the mean squared gradient.
         epsilon: finite float > 0, in units of the gradient.
-        weight_decay: finite float >= 0, per unit of learning rate; 0.0 is none.
-        lazy: whether a row that IndexedSlices don't name stays, without decay and with
-            its m and v. That is fast and no longer Adam, which moves every row by what
-            is left of its m.
+        weight_decay: finite float >= 0, per unit of learning rate; 0.0 is no decay.
+        lazy: whether IndexedSlices change only the rows, m and v that they name, and
+            decay no others. It is faster and no longer Adam, which updates every row by
+            its m.
 
     Raises:
-        ValueError: an argument is not what it must be.
+        ValueError: an argument is out of range.
+
     Source: Keras `AdamW`, `torch.optim.AdamW`; lazy: TensorFlow Addons `LazyAdam`.
     """
     beta_1 = _checks.check_fraction("beta_1", beta_1, True)
@@ -276,7 +285,7 @@ def adamw(
         return -rate * tf.sqrt(-tf.math.expm1(t * log_2)) / tf.math.expm1(t * log_1)
 
     def kernel(var, m, v, lr, grad):
-        zero = tf.zeros_like(lr)  # The powers of beta are in lr.
+        zero = tf.zeros_like(lr)  # `correct` includes the powers of beta in lr.
         fused(var=var, m=m, v=v, beta1_power=zero, beta2_power=zero, lr=lr, grad=grad)
 
     slots = {"m": 0.0, "v": 0.0}
@@ -291,18 +300,20 @@ def rmsprop(
     epsilon: float = 1e-7,
     initial_mean_square: float = 0.0,
 ) -> Optimizer:
-    """Returns `mom = momentum * mom + learning_rate * g / sqrt(ms + epsilon)`.
+    """Returns RMSProp: `mom = momentum * mom + learning_rate * g / sqrt(ms + epsilon)`.
 
-    Then `w -= mom`. A row that IndexedSlices don't name stays, with its mom and ms.
+    Then `w -= mom`. IndexedSlices change only the rows, mom and ms that they name.
 
     Args:
         learning_rate: as for `Optimizer`, in weight per update.
-        rho, momentum: floats >= 0 and < 1, what stays of ms, the mean square, and mom.
+        rho: float in [0, 1), decay rate of ms, the mean squared gradient.
+        momentum: float in [0, 1), decay rate of mom.
         epsilon: finite float > 0, in units of the squared gradient.
-        initial_mean_square: finite float >= 0, where ms starts.
+        initial_mean_square: finite float >= 0, initial value of ms.
 
     Raises:
-        ValueError: an argument is not what it must be.
+        ValueError: an argument is out of range.
+
     Source: Keras; `tf.compat.v1` with `epsilon=1e-10, initial_mean_square=1.0`.
     """
     rho = _checks.check_fraction("rho", rho, True)
@@ -327,11 +338,12 @@ def adagrad(
 
     Args:
         learning_rate: as for `Optimizer`, in weight per update.
-        initial_accumulator_value: finite float >= 0, where accum starts.
-        epsilon: finite float > 0, in units of the gradient; Keras has it in the root.
+        initial_accumulator_value: finite float >= 0, initial value of accum.
+        epsilon: finite float > 0, in units of the gradient; Keras adds it in the root.
 
     Raises:
-        ValueError: an argument is not what it must be.
+        ValueError: an argument is out of range.
+
     Source: `torch.optim.Adagrad`; `tf.compat.v1.train.AdagradOptimizer` has no epsilon.
     """
     epsilon = _checks.check_float("epsilon", epsilon, as_float32=True)
@@ -373,12 +385,12 @@ def _check_context(variables: Sequence[tf.Variable]) -> None:
 
 def _make_slot(variable: tf.Variable, slot: str, value: float) -> tf.Variable:
     strategy = getattr(variable, "distribute_strategy", tf.distribute.get_strategy())
-    inside = tf.distribute.has_strategy()  # A replica may not enter the scope again.
+    inside = tf.distribute.has_strategy()  # A replica can't enter the scope again.
     scope = contextlib.nullcontext() if inside else strategy.scope()
     with scope, strategy.extended.colocate_vars_with(variable), tf.name_scope(""):
         return tf.Variable(
             tf.fill(variable.shape, tf.cast(value, variable.dtype)),
             trainable=False,
             name=f"{variable.name.split(':')[0]}/{slot}",
-            experimental_enable_variable_lifting=False,  # It would trace twice.
+            experimental_enable_variable_lifting=False,  # Lifting would trace twice.
         )

@@ -1,12 +1,12 @@
-"""Updates of the rows of a table that a batch looked up, and of no other.
+"""Updates of only those rows of a table that a batch looked up.
 
     kernel = rows.make_kernel(rows.momentum(0.9, nesterov=False))
     tfreg.optimizers.Optimizer(kernel, {"accum": 0.0}, 0.1, sparse=kernel)
 
-The trap: an id that occurs twice. Its gradients are added first, as the square of a sum
-is no sum of squares. It is done by sorting, which has the same shapes for all ids: so
-eager code, graphs and XLA, where TensorFlow's own sparse kernels are missing, run the
-same operations.
+The trap: an id that occurs twice. Its gradients are summed first, because the square of
+a sum isn't the sum of squares. The sum uses sorting, whose shapes don't depend on the
+ids. So eager code, graphs and XLA run the same operations; XLA lacks TensorFlow's
+sparse kernels.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-# (w, lr, g, **slots), of rows each -> the move of w, and what the slots become.
+# (lr, g, **slots) of the rows -> the decrement of w, and the new values of the slots.
 Formula: TypeAlias = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
 Kernel: TypeAlias = Callable[..., None]
 
@@ -22,14 +22,14 @@ Kernel: TypeAlias = Callable[..., None]
 def add_duplicates(
     slices: tf.IndexedSlices,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the gradient of each row, added up over the places where it occurs.
+    """Returns the gradient of each row, summed over its duplicates.
 
     Args:
-        slices: `n` rows, any of them several times.
+        slices: `n` rows, possibly with duplicates.
 
     Returns:
-        The indices in rising order, `[n]`; for each its place in the third; and the
-        sums `[n, ...]`, of each row once, then zeros.
+        The sorted indices, `[n]`; for each, the position of its sum, `[n]`; and the
+        sums, `[n, ...]`, one for each distinct index, padded with zeros.
     """
     indices = tf.convert_to_tensor(slices.indices)
     order = tf.argsort(indices, stable=True)
@@ -42,14 +42,14 @@ def add_duplicates(
 
 
 def descend(var: tf.Tensor, lr: tf.Tensor, grad: tf.IndexedSlices) -> None:
-    """Moves rows by `-lr * grad`; one that occurs twice is moved twice."""
+    """Subtracts `lr * grad` from rows; from a duplicate row, once per occurrence."""
     tf.raw_ops.ResourceScatterSub(
         resource=var, indices=grad.indices, updates=lr * grad.values
     )
 
 
 def make_kernel(formula: Formula) -> Kernel:
-    """Returns a kernel that takes handles and IndexedSlices and updates their rows."""
+    """Returns a kernel that updates the rows of IndexedSlices through handles."""
 
     def kernel(
         var: tf.Tensor,
@@ -66,7 +66,7 @@ def make_kernel(formula: Formula) -> Kernel:
             )
 
         def write(handle: tf.Tensor, values: tf.Tensor) -> None:
-            # To a row that occurs twice the same is written twice.
+            # A duplicate row is written twice with the same values.
             tf.raw_ops.ResourceScatterUpdate(
                 resource=handle, indices=indices, updates=values
             )
@@ -75,16 +75,16 @@ def make_kernel(formula: Formula) -> Kernel:
         if decay is not None:
             w -= decay * w
         before = {slot: read(handle) for slot, handle in slots.items()}
-        move, after = formula(lr=lr, g=tf.gather(sums, places), **before)
+        change, after = formula(lr=lr, g=tf.gather(sums, places), **before)
         for slot, handle in slots.items():
             write(handle, after[slot])
-        write(var, w - move)
+        write(var, w - change)
 
     return kernel
 
 
 def momentum(momentum: float, nesterov: bool) -> Formula:
-    """Returns `accum = momentum * accum + g`, a move of `lr * accum`."""
+    """Returns `accum = momentum * accum + g`, with the decrement `lr * accum`."""
 
     def formula(lr, g, accum):
         accum = momentum * accum + g
@@ -94,7 +94,7 @@ def momentum(momentum: float, nesterov: bool) -> Formula:
 
 
 def adam(beta_1: float, beta_2: float, epsilon: float) -> Formula:
-    """Returns Adam's means of these rows; `lr` is corrected for the start."""
+    """Returns Adam for the rows; `lr` includes the bias correction."""
 
     def formula(lr, g, m, v):
         m += (1 - beta_1) * (g - m)
@@ -105,7 +105,7 @@ def adam(beta_1: float, beta_2: float, epsilon: float) -> Formula:
 
 
 def rmsprop(rho: float, momentum: float, epsilon: float) -> Formula:
-    """Returns `mom = momentum * mom + lr * g / sqrt(ms + epsilon)`, a move of mom."""
+    """Returns `mom = momentum * mom + lr * g / sqrt(ms + epsilon)`, the decrement."""
 
     def formula(lr, g, ms, mom):
         ms += (1 - rho) * (g * g - ms)
@@ -116,7 +116,7 @@ def rmsprop(rho: float, momentum: float, epsilon: float) -> Formula:
 
 
 def adagrad(epsilon: float) -> Formula:
-    """Returns `accum += g ** 2`, a move of `lr * g / (sqrt(accum) + epsilon)`."""
+    """Returns `accum += g ** 2`, decrementing by `lr * g / (sqrt(accum) + epsilon)`."""
 
     def formula(lr, g, accum):
         accum += g * g

@@ -3,8 +3,8 @@
     rate = schedules.cosine(1e-3, num_steps=9_000, warmup_steps=500)
     optimizer = optimizers.adam(rate)
 
-The trap: a rate held as a Python number is frozen at tracing. A schedule gets the step
-as a tensor, so it neither freezes nor retraces.
+The trap: a rate held as a Python number is frozen at tracing. A schedule takes the step
+as a tensor, so that it follows the step without retracing.
 """
 
 import itertools
@@ -19,7 +19,17 @@ Schedule = Callable[[tf.Tensor], tf.Tensor]
 
 
 def constant(value: float) -> Schedule:
-    """Returns the schedule that is `value`, a finite float > 0; others: ValueError."""
+    """Returns a schedule of a constant learning rate.
+
+    Args:
+        value: finite float > 0, the learning rate.
+
+    Returns:
+        A function: integer step -> float32 scalar.
+
+    Raises:
+        ValueError: `value` is out of range.
+    """
     value = _checks.check_float("value", value, as_float32=True)
     return lambda step: tf.constant(value)
 
@@ -30,13 +40,17 @@ def cosine(
     """Returns half a cosine from `peak` to `final`, after a linear warm-up from 0.
 
     Args:
-        peak: finite float > 0, the rate at step `warmup_steps`.
-        num_steps: int > `warmup_steps`, the step from which on the rate is `final`.
-        warmup_steps: int >= 0; above 0, the rate at step 0 is 0.
-        final: finite float >= 0.
+        peak: finite float > 0, peak learning rate, reached at step `warmup_steps`.
+        num_steps: int > `warmup_steps`, the first step with the rate `final`.
+        warmup_steps: int >= 0, number of steps of linear warm-up from 0.
+        final: finite float >= 0, the final learning rate.
+
+    Returns:
+        A function: integer step -> float32 scalar.
 
     Raises:
-        ValueError: an argument is not what it must be.
+        ValueError: an argument is out of range.
+
     Source: Keras `CosineDecay`, whose decay_steps is `num_steps - warmup_steps`.
     """
     peak = _checks.check_float("peak", peak, as_float32=True)
@@ -46,8 +60,8 @@ def cosine(
 
     def schedule(step):
         step = tf.cast(step, tf.float32)
-        done = (step - warmup_steps) / (num_steps - warmup_steps)
-        wave = (1.0 + tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))) / 2.0
+        progress = (step - warmup_steps) / (num_steps - warmup_steps)
+        wave = (1.0 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0))) / 2.0
         ramp = tf.minimum(step / warmup_steps, 1.0) if warmup_steps else 1.0
         return ramp * (final + (peak - final) * wave)
 
@@ -60,12 +74,17 @@ def piecewise(
     """Returns `values[i]` up to and including step `boundaries[i]`, then the next.
 
     Args:
-        boundaries: ints >= 0 that rise.
-        values: finite floats >= 0, one more than boundaries.
-        warmup_steps: int >= 0; up to there the rate is multiplied by step / this.
+        boundaries: increasing ints >= 0, in steps.
+        values: finite floats >= 0, the learning rates, one more than `boundaries`.
+        warmup_steps: int >= 0; before this step, the rate is multiplied by
+            `step / warmup_steps`.
+
+    Returns:
+        A function: integer step -> float32 scalar.
 
     Raises:
-        ValueError: an argument is not what it must be.
+        ValueError: an argument is out of range, or the lengths don't match.
+
     Source: Keras `PiecewiseConstantDecay`.
     """
     warmup_steps = _checks.check_int("warmup_steps", warmup_steps, 0)
