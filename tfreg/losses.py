@@ -1,10 +1,10 @@
-"""Losses of the data, one per example, and the total with every collected penalty.
+"""Data losses per example, and the total loss with every collected penalty.
 
     per_example = tfreg.losses.sparse_softmax_cross_entropy(y, logits)
     loss = tfreg.losses.total_loss(per_example, model)
 
-The traps: a penalty added N times under N replicas, and a mean of means over batches of
-different sizes. `total_loss` takes the losses of the single examples and reduces them.
+The traps: a penalty added N times on N replicas, and a mean of means over batches of
+different sizes. `total_loss` takes losses per example, and reduces them itself.
 """
 
 import math
@@ -44,7 +44,7 @@ def _pair(labels: Any, predictions: Any) -> tuple[tf.Tensor, tf.Tensor]:
             f"{labels.shape}: reshape one of them"
         )
     if not (labels.shape.is_fully_defined() and predictions.shape.is_fully_defined()):
-        # A size that is known only when it runs could broadcast in silence.
+        # An unknown size could broadcast without an error.
         labels = tf.reshape(labels, tf.shape(predictions))
     return labels, predictions
 
@@ -61,11 +61,11 @@ def sparse_softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Ten
         `[batch]`, the mean over d1, ..., dn; float32 for float16 and bfloat16 logits.
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: the shapes don't match.
 
     Source: `tf.compat.v1.losses.sparse_softmax_cross_entropy`.
     """
-    # TensorFlow's kernel takes int32 and int64 alone.
+    # TensorFlow's kernel takes only int32 and int64.
     labels, logits = tf.cast(labels, tf.int64), totals.widen(logits)
     if logits.shape.rank == 0:
         raise ValueError(
@@ -94,7 +94,7 @@ def softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         `[batch]`, the mean over d1, ..., dn; float32 for float16 and bfloat16 logits.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: the shapes differ.
 
     Source: `tf.compat.v1.losses.softmax_cross_entropy`.
     """
@@ -104,7 +104,7 @@ def softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def sigmoid_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns the mean binary cross entropy of each example.
+    """Returns the mean binary cross entropy for each example.
 
     Args:
         labels: probabilities `[batch, d1, ..., dn]`.
@@ -114,7 +114,7 @@ def sigmoid_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         `[batch]`, the mean over d1, ..., dn; float32 for float16 and bfloat16 logits.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: the shapes differ.
 
     Source: `tf.compat.v1.losses.sigmoid_cross_entropy`.
     """
@@ -124,7 +124,7 @@ def sigmoid_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def mean_squared_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-    """Returns the mean of `(labels - predictions) ** 2` of each example.
+    """Returns the mean of `(labels - predictions) ** 2` for each example.
 
     Args:
         labels: `[batch, d1, ..., dn]`.
@@ -134,7 +134,7 @@ def mean_squared_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
         `[batch]`; float32 for float16 and bfloat16 predictions.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: the shapes differ.
 
     Source: `tf.compat.v1.losses.mean_squared_error`.
     """
@@ -143,7 +143,7 @@ def mean_squared_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
 
 
 def mean_absolute_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-    """Returns the mean of `|labels - predictions|` of each example.
+    """Returns the mean of `|labels - predictions|` for each example.
 
     Args:
         labels: `[batch, d1, ..., dn]`.
@@ -153,7 +153,7 @@ def mean_absolute_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
         `[batch]`; float32 for float16 and bfloat16 predictions.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: the shapes differ.
 
     Source: `tf.compat.v1.losses.absolute_difference`.
     """
@@ -162,20 +162,21 @@ def mean_absolute_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
 
 
 def huber(labels: tf.Tensor, predictions: tf.Tensor, delta: float = 1.0) -> tf.Tensor:
-    """Returns the mean Huber loss of each example.
+    """Returns the mean Huber loss for each example.
 
-    It is `e ** 2 / 2` where `|e| <= delta`, else `delta * |e| - delta ** 2 / 2`.
+    The loss is `e ** 2 / 2` if `|e| <= delta`, else `delta * |e| - delta ** 2 / 2`.
 
     Args:
         labels: `[batch, d1, ..., dn]`.
         predictions: floating, of the same shape.
-        delta: where the square becomes a line, in the predictions' unit.
+        delta: finite float > 0, the error from which the loss is linear, in the unit of
+            the predictions.
 
     Returns:
         `[batch]`; float32 for float16 and bfloat16 predictions.
 
     Raises:
-        ValueError: shapes that differ, or `delta` isn't a finite number above 0.
+        ValueError: the shapes differ, or `delta` isn't a finite number > 0.
 
     Source: `tf.compat.v1.losses.huber_loss`.
     """
@@ -190,7 +191,7 @@ def huber(labels: tf.Tensor, predictions: tf.Tensor, delta: float = 1.0) -> tf.T
 
 
 def hinge(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns the mean of `max(0, 1 - (2 * labels - 1) * logits)` of each example.
+    """Returns the mean of `max(0, 1 - (2 * labels - 1) * logits)` for each example.
 
     Args:
         labels: 0 or 1, `[batch, d1, ..., dn]`.
@@ -200,7 +201,7 @@ def hinge(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         `[batch]`; float32 for float16 and bfloat16 logits.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: the shapes differ.
 
     Source: `tf.compat.v1.losses.hinge_loss`.
     """
@@ -208,7 +209,7 @@ def hinge(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return totals.average_each(tf.nn.relu(1 - (2 * labels - 1) * logits))
 
 
-# What the targets of a loss are: this decides which accuracy is one.
+# The kind of targets of a loss, which determines the accuracy.
 _TARGETS: dict[Any, str] = {
     sparse_softmax_cross_entropy: "classes",
     softmax_cross_entropy: "one-hot",
@@ -218,7 +219,7 @@ _TARGETS: dict[Any, str] = {
     mean_absolute_error: "numbers",
     huber: "numbers",
 }
-_KERAS_TARGETS = {  # Part of a class's name, the first that fits.
+_KERAS_TARGETS = {  # By part of the class name; the first match counts.
     "Sparse": "classes",
     "Categorical": "one-hot",
     "Binary": "binary",
@@ -228,20 +229,20 @@ _KERAS_TARGETS = {  # Part of a class's name, the first that fits.
 
 
 def take_each(loss: DataLoss) -> DataLoss:
-    """Returns a loss as a function that gives the losses of the examples.
+    """Returns a loss as a function that returns losses per example.
 
-    A `keras.losses.Loss` reduces them, and divides by the number of replicas; its
-    public `call` does neither.
+    A call of a `keras.losses.Loss` reduces them, and divides by the number of replicas.
+    Its public method `call` does neither.
     """
     return loss.call if isinstance(loss, tf.keras.losses.Loss) else loss
 
 
 def find_targets(loss: DataLoss) -> tuple[str | None, float]:
-    """Returns what a loss's targets are, and the threshold of one output.
+    """Returns the kind of a loss's targets, and the threshold of a binary output.
 
     Returns:
-        `classes`, `one-hot`, `binary`, `numbers`, or None where the loss isn't known;
-        and the output above which it says 1, 0.0 for a logit.
+        `classes`, `one-hot`, `binary`, `numbers`, or None for an unknown loss; and the
+        output above which the prediction is 1: 0.0 for a logit.
     """
     if not isinstance(loss, tf.keras.losses.Loss):
         known = _TARGETS.get(loss) if isinstance(loss, types.FunctionType) else None
@@ -253,10 +254,13 @@ def find_targets(loss: DataLoss) -> tuple[str | None, float]:
 
 
 def get_regularization_losses(scope: str | None = None) -> list[tf.Tensor]:
-    """Returns every regularization loss, evaluated now: terms, then this step's own.
+    """Returns all regularization losses, evaluated now: terms, then losses of the step.
 
     Args:
-        scope: regular expression that a name must match at its beginning.
+        scope: regular expression, matched at the beginning of each name.
+
+    Returns:
+        Floating scalars.
 
     Source: `tf.compat.v1.losses.get_regularization_losses`.
     """
@@ -265,16 +269,20 @@ def get_regularization_losses(scope: str | None = None) -> list[tf.Tensor]:
 
 @scopes.do_not_convert
 def get_regularization_loss(scope: str | None = None) -> tf.Tensor:
-    """Returns the sum of the regularization losses, 0.0 where there are none.
+    """Returns the sum of the regularization losses, 0.0 if there are none.
 
-    In eager code outside any step and tape, for a log, it is of the weights alone.
+    In eager code outside a step and a tape, for example for a log, it is the sum of the
+    weight penalties.
 
     Args:
-        scope: regular expression that a name must match at its beginning.
+        scope: regular expression, matched at the beginning of each name.
+
+    Returns:
+        A floating scalar.
 
     Raises:
-        ValueError: in a step or under a tape, a penalty was computed that can't be
-            counted, as for `total_loss`.
+        ValueError: in a step or under a tape, a penalty can't be counted, as for
+            `total_loss`.
 
     Source: `tf.compat.v1.losses.get_regularization_loss`.
     """

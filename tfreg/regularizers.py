@@ -3,8 +3,8 @@
     regularizer = tfreg.l2_regularizer(1e-4)
     regularizer(w)  # 1e-4 * sum(w ** 2) / 2
 
-The trap: contrib has the half of `tf.nn.l2_loss`, Keras and Sonnet have not. Keras's
-`L2(1e-4)` is `l2_regularizer(2e-4)`.
+The trap: contrib's L2 has the factor 1/2 of `tf.nn.l2_loss`; that of Keras and Sonnet
+has not. Keras's `L2(1e-4)` is `l2_regularizer(2e-4)`.
 """
 
 import dataclasses
@@ -25,9 +25,13 @@ Scale: TypeAlias = float | tf.Variable | tf.Tensor | Callable[[Any], Any]
 @tf.keras.utils.register_keras_serializable(package="tfreg")
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScaledRegularizer:
-    """`scale * measure(weights)`, in the weights' dtype; what the factories return.
+    """The penalty `scale * measure(weights)`, in the dtype of the weights.
 
-    Keras can serialize it, where the scale is a number, and so clone and save a model.
+    If the scale is a number, Keras can serialize it, and so clone and save a model.
+
+    Attributes:
+        name: name of the factory, for example l2_regularizer.
+        scale: as for `l2_regularizer`.
     """
 
     name: str
@@ -44,7 +48,7 @@ class ScaledRegularizer:
             weights = tf.abs(weights)
         dtype = weights.dtype
         if not dtype.is_floating:
-            # In integers a scale of 1e-4 would be 0.
+            # A scale of 1e-4 would be 0 as an integer.
             raise TypeError(f"weights must be floating, got {dtype.name}: cast them")
         # A float16 sum of squares overflows at 65504.
         if dtype.size < 4:
@@ -60,7 +64,7 @@ class ScaledRegularizer:
         return f"{self.name}({_describe(self.scale)})"
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` makes it from again; for `keras.saving`.
+        """Returns the argument of `from_config`, for `keras.saving`.
 
         Raises:
             ValueError: the scale is a variable or a function.
@@ -74,14 +78,19 @@ class ScaledRegularizer:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ScaledRegularizer":
-        """Returns what `get_config` described."""
+        """Returns the regularizer of a `get_config`."""
         return cls(config["name"], config["scale"])
 
 
 @tf.keras.utils.register_keras_serializable(package="tfreg")
 @dataclasses.dataclass(frozen=True, eq=False)
 class SumRegularizer:
-    """The sum of what its members give; what sums of regularizers are."""
+    """The sum of the penalties of other regularizers.
+
+    Attributes:
+        name: name of the factory, for example sum_regularizer.
+        members: the regularizers.
+    """
 
     name: str
     members: tuple[Regularizer, ...]
@@ -94,10 +103,10 @@ class SumRegularizer:
         return " + ".join(map(repr, self.members))
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` makes it from again; for `keras.saving`.
+        """Returns the argument of `from_config`, for `keras.saving`.
 
         Raises:
-            ValueError: a member is not one of tfreg, or its scale is no number.
+            ValueError: a member isn't tfreg's, or its scale isn't a number.
         """
         for member in self.members:
             if not isinstance(member, ScaledRegularizer):
@@ -110,7 +119,7 @@ class SumRegularizer:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "SumRegularizer":
-        """Returns what `get_config` described."""
+        """Returns the regularizer of a `get_config`."""
         members = tuple(map(ScaledRegularizer.from_config, config["members"]))
         return cls(config["name"], members)
 
@@ -121,7 +130,7 @@ def no_regularizer(weights: tf.Tensor) -> None:
 
 
 def _read(scale: Scale) -> Any:
-    """Returns the scale's value now: a function is called with the step's number."""
+    """Returns the current value of a scale; calls a function with the step's number."""
     if not callable(scale) or isinstance(scale, tf.Variable):
         return scale
     step = scopes.get_step_number()
@@ -182,14 +191,14 @@ def l1_regularizer(scale: Scale) -> Regularizer:
             tf.Variable; or a function, integer step -> scalar.
 
     Returns:
-        A function: floating tensor of any shape -> scalar of the same dtype; float16
-        and bfloat16 are summed in float32, of complex weights the magnitudes. With 0.0
-        it returns None. For weights that aren't dense, floating or complex it raises
-        TypeError.
+        A function: floating tensor of any shape -> scalar of the same dtype. float16
+        and bfloat16 are summed in float32; complex weights count by their magnitudes.
+        For a scale of 0.0 it returns None. It raises TypeError for weights that are
+        sparse, ragged, or neither floating nor complex.
 
     Raises:
         ValueError: `scale` is an int, a bool, negative, NaN or infinite.
-        TypeError: `scale` is no number, tensor or function.
+        TypeError: `scale` isn't a number, tensor or function.
 
     Source: `tf.contrib.layers.l1_regularizer`; Keras `L1(s)` is the same.
     """
@@ -204,14 +213,14 @@ def l2_regularizer(scale: Scale) -> Regularizer:
             tf.Variable; or a function, integer step -> scalar.
 
     Returns:
-        A function: floating tensor of any shape -> scalar of the same dtype; float16
-        and bfloat16 are summed in float32, of complex weights the magnitudes. With 0.0
-        it returns None. For weights that aren't dense, floating or complex it raises
-        TypeError.
+        A function: floating tensor of any shape -> scalar of the same dtype. float16
+        and bfloat16 are summed in float32; complex weights count by their magnitudes.
+        For a scale of 0.0 it returns None. It raises TypeError for weights that are
+        sparse, ragged, or neither floating nor complex.
 
     Raises:
         ValueError: `scale` is an int, a bool, negative, NaN or infinite.
-        TypeError: `scale` is no number, tensor or function.
+        TypeError: `scale` isn't a number, tensor or function.
 
     Source: `tf.contrib.layers.l2_regularizer`; Keras `L2(s)` is this at `2 * s`.
     """
@@ -222,15 +231,15 @@ def l1_l2_regularizer(scale_l1: Scale = 1.0, scale_l2: Scale = 1.0) -> Regulariz
     """Returns the penalty `scale_l1 * sum(|w|) + scale_l2 * sum(w ** 2) / 2`.
 
     Args:
-        scale_l1: as for `l1_regularizer`; 0.0 leaves L2 alone.
-        scale_l2: as for `l2_regularizer`; 0.0 leaves L1 alone.
+        scale_l1: as for `l1_regularizer`; with 0.0 only L2 remains.
+        scale_l2: as for `l2_regularizer`; with 0.0 only L1 remains.
 
     Returns:
-        A function as `l2_regularizer`'s; with 0.0 and 0.0 it returns None.
+        A function as for `l2_regularizer`; it returns None if both scales are 0.0.
 
     Raises:
         ValueError: a scale is an int, a bool, negative, NaN or infinite.
-        TypeError: a scale is no number, tensor or function.
+        TypeError: a scale isn't a number, tensor or function.
 
     Source: `tf.contrib.layers.l1_l2_regularizer`; Keras `L1L2(a, b)` is this at
         `(a, 2 * b)`.
@@ -250,11 +259,11 @@ def sum_regularizer(
     """Returns the sum of several penalties.
 
     Args:
-        regularizer_list: regularizers; None is left out.
+        regularizer_list: regularizers; None is ignored.
 
     Returns:
-        A function as `l2_regularizer`'s, or None where no member is left. It leaves out
-        members that return None, and returns None where all do.
+        A function as for `l2_regularizer`, or None if there are no regularizers. The
+        function ignores those that return None, and returns None if all do.
 
     Raises:
         TypeError: a member isn't callable.
@@ -277,22 +286,23 @@ def apply_regularization(
 ) -> tf.Tensor:
     """Adds the summed penalty of weights to REGULARIZATION_LOSSES, as one entry.
 
-    In a step it belongs to the step: call it under the tape. Outside one it is a term
-    of the variables: it lives as long as they do and is evaluated in every total.
+    In a step the penalty belongs to the step: call this function under the tape.
+    Outside a step it becomes a term of the variables, evaluated in every total.
 
     Args:
-        regularizer: any callable, tensor -> scalar tensor; None counts as 0.0.
-        weights_list: variables, in a step also tensors; None or empty: the collection
-            WEIGHTS, into which layers put their kernels.
+        regularizer: any callable, tensor -> scalar tensor or None, which counts as 0.0.
+        weights_list: variables, in a step also tensors; None or an empty list stands
+            for the collection WEIGHTS, which contains the kernels of layers.
 
     Returns:
-        The sum's value now, a scalar: of the widest dtype where penalties differ.
+        The current value of the sum, a scalar. If the dtypes of the penalties differ,
+        it has the widest.
 
     Raises:
-        ValueError: no weights; a penalty that isn't a scalar; outside a step: something
-            that isn't a variable, the same regularizer on the same variables again, or
-            a scale that is a function of the step.
-        TypeError: `regularizer` isn't callable; `weights_list` is no list but a tensor.
+        ValueError: there are no weights, or a penalty isn't a scalar. Outside a step
+            also: a weight isn't a variable, the regularizer was applied to the same
+            variables before, or its scale is a function of the step.
+        TypeError: `regularizer` isn't callable, or `weights_list` is a tensor.
 
     Source: `tf.contrib.layers.apply_regularization`.
     """
@@ -321,7 +331,7 @@ def apply_regularization(
     if lasting:
         current.add_term(name, regularizer, weights)
     elif penalty is not None:
-        # Once per weight, whatever the examples are: not a step's own loss.
+        # It counts once, independently of the number of examples.
         name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
         owner = parts.find_owner()
         ownership.add_loss(penalty, name, owner, current, per_example=False)

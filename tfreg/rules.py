@@ -1,12 +1,12 @@
-"""Rules: which variable, or which layer's output, gets which regularizer.
+"""Rules that give regularizers to the variables and outputs of layers.
 
     found = rules.parse("l2(1e-4)@kernel;l1(1e-5)@activity:dense_0")
     rules.apply(found, model)  # of our layers, built or not; or any built tf.Module
 
-The trap: a pattern that matches nothing and penalizes nothing in silence. Here it is an
-error that lists the names there are.
+The trap: a pattern that matches nothing, and so penalizes nothing. It is an error that
+lists the names of the layers.
 
-TensorFlow is imported where a rule is applied: a text is checked without.
+TensorFlow is imported only when a rule is applied, so that parsing needs none.
 """
 
 import dataclasses
@@ -36,18 +36,18 @@ _BIAS_NAMES = ("b", "bias", "biases")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One regularizer for one kind of target; `str` gives the text that `parse` reads.
+    """One regularizer for one kind of target; `str` returns the text for `parse`.
 
     Attributes:
         regularizer: a name in REGULARIZERS.
         scales: its scales, finite floats >= 0.
         target: one of TARGETS.
-        pattern: regular expression for the whole of a layer's name, without `;` and
-            without spaces at its ends; None: every layer.
+        pattern: regular expression that must match a layer's full name, without `;` and
+            without spaces at its ends; None matches every layer.
 
     Raises:
-        ValueError: a field isn't one of those.
-        TypeError: `scales` is no tuple, or `pattern` no text.
+        ValueError: a field has another value.
+        TypeError: `scales` isn't a tuple of numbers, or `pattern` isn't a str.
     """
 
     regularizer: str
@@ -72,8 +72,8 @@ class Rule:
         object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
 
     def _check_scales(self) -> None:
-        good = isinstance(self.scales, tuple | list)
-        if not good or not all(isinstance(s, numbers.Real) for s in self.scales):
+        is_tuple = isinstance(self.scales, tuple | list)
+        if not is_tuple or not all(isinstance(s, numbers.Real) for s in self.scales):
             raise TypeError(
                 f"scales must be a tuple of floats, got {self.scales!r}: "
                 "write for example (1e-4,)"
@@ -101,11 +101,12 @@ def make_regularizer(name: str, scales: Sequence[Any]) -> "Regularizer":
     """Returns the regularizer of a name in REGULARIZERS.
 
     Args:
-        name: such as l2.
-        scales: what `tfreg.l2_regularizer` takes.
+        name: a name in REGULARIZERS, for example l2.
+        scales: the arguments of its factory, for example `tfreg.l2_regularizer`.
 
     Raises:
-        ValueError, TypeError: as `tfreg.l2_regularizer`.
+        ValueError: as for `tfreg.l2_regularizer`.
+        TypeError: as for `tfreg.l2_regularizer`.
     """
     from tfreg import regularizers
 
@@ -113,7 +114,7 @@ def make_regularizer(name: str, scales: Sequence[Any]) -> "Regularizer":
 
 
 def _check_scale(name: str, scale: float) -> None:
-    # As tfreg.regularizers does, without TensorFlow.
+    # The check of tfreg.regularizers, without TensorFlow.
     if isinstance(scale, numbers.Integral):
         raise ValueError(
             f"{name} cannot be an integer, it must be a finite float >= 0, got "
@@ -139,7 +140,7 @@ def _check_pattern(pattern: Any) -> None:
         )
     try:
         with warnings.catch_warnings():
-            # A pattern that Python will understand otherwise one day.
+            # A warning means that later Python versions may read the pattern otherwise.
             warnings.simplefilter("error")
             re.compile(pattern)
     except (re.error, OverflowError, RecursionError, Warning) as error:
@@ -150,10 +151,14 @@ def _check_pattern(pattern: Any) -> None:
 
 
 def parse(text: str) -> tuple[Rule, ...]:
-    """Returns the rules of a text, `REGULARIZER(SCALE[,SCALE])@TARGET[:PATTERN];...`.
+    """Returns the rules in a text.
+
+    Args:
+        text: rules of the form `REGULARIZER(SCALE[,SCALE])@TARGET[:PATTERN]`, separated
+            by `;`.
 
     Raises:
-        ValueError: a rule of another form, or with a value that isn't allowed.
+        ValueError: a rule has another form, or a value that isn't allowed.
     """
     rules = []
     for part in text.split(";"):
@@ -182,10 +187,15 @@ def _parse_scale(text: str) -> float:
 def make_rules(
     regularizer: str, scale: float, targets: Sequence[str]
 ) -> tuple[Rule, ...]:
-    """Returns a rule for each target, with the same scale for both of l1_l2's parts.
+    """Returns a rule for each target.
+
+    Args:
+        regularizer: a name in REGULARIZERS.
+        scale: finite float >= 0; for l1_l2, the scale of both parts.
+        targets: names in TARGETS.
 
     Raises:
-        ValueError: a value that isn't allowed.
+        ValueError: a value isn't allowed.
     """
     scales = (float(scale),) * len(REGULARIZERS.get(regularizer, ("scale",)))
     return tuple(Rule(regularizer, scales, target) for target in targets)
@@ -196,22 +206,22 @@ def apply(
     model: Any,
     regularizers: "Sequence[Regularizer] | None" = None,
 ) -> None:
-    """Gives a model's variables and layers the regularizers of the rules.
+    """Gives the regularizers of rules to the layers and variables of a model.
 
-    What isn't made of `tfreg.layers` must have its variables already. There a
-    variable's layer is the path of attributes to it, as `blocks/0`, of Keras's what
-    comes before the last part of its `path`; a bias is a floating trainable variable
-    called `b`, `bias` or `biases`, a kernel another one of rank 2 or more; activities
-    cannot be penalized. Applying a rule twice penalizes twice.
+    Variables outside `tfreg.layers` must exist already. The layer of such a variable is
+    the attribute path to it, for example `blocks/0`; in Keras, its `path` without the
+    last part. A bias is a floating trainable variable named `b`, `bias` or `biases`; a
+    kernel is any other of rank 2 or more. Activities can be penalized only in
+    `tfreg.layers`. A rule applied twice penalizes twice.
 
     Args:
-        rules: what is penalized; Rules, or their text.
+        rules: Rules, or a text for `parse`.
         model: a tf.Module, a Keras or Sonnet model, or a list of these.
-        regularizers: one for each rule; None: those that the rules make.
+        regularizers: one for each rule; None uses those of the rules.
 
     Raises:
-        ValueError: a rule that matches nothing; nothing is penalized then.
-        TypeError: `rules` is one Rule, or `model` can hold no variable.
+        ValueError: a rule matches nothing. No rule is applied then.
+        TypeError: `rules` is one Rule, or `model` can't hold variables.
     """
     from tfreg.collections import store
 
@@ -236,7 +246,7 @@ def apply(
 
 @dataclasses.dataclass(frozen=True)
 class _Other:
-    """A variable that no layer of ours holds, with its path, layer and target."""
+    """A variable outside tfreg's layers, with its path, layer and target."""
 
     path: str
     layer: str
@@ -245,7 +255,7 @@ class _Other:
 
 
 def _list_targets(model: Any) -> "tuple[list[base.Layer], list[_Other]]":
-    """Returns our layers in a model, and the variables that none of them holds."""
+    """Returns tfreg's layers in a model, and the variables outside them."""
     import tensorflow as tf
 
     from tfreg.collections import parts, terms
@@ -262,7 +272,7 @@ def _list_targets(model: Any) -> "tuple[list[base.Layer], list[_Other]]":
         if not terms.is_variable(part) or id(part) in own or not part.trainable:
             continue
         if tf.as_dtype(part.dtype).is_floating:
-            path = getattr(part, "path", path)  # Keras has one.
+            path = getattr(part, "path", path)  # A Keras variable has a path.
             layer = path.rpartition("/")[0] or getattr(model, "name", "")
             others.append(_Other(path, layer, _get_target(path, part), part))
     return layers, others
@@ -286,7 +296,7 @@ def _match(
     variables: dict[int, _Other] = {}
     for other in others:
         if other.target == rule.target and pattern.fullmatch(other.layer):
-            # Once, also where several attributes hold it.
+            # Once, also if several attributes refer to it.
             variables.setdefault(id(other.variable), other)
     return chosen, list(variables.values())
 
