@@ -1,10 +1,10 @@
-"""What a number or a function among the arguments must be, in one place.
+"""Checks of arguments that are numbers or functions.
 
     units = _checks.check_int("units", np.int64(128))
     rate = _checks.check_fraction("rate", 0.5)
 
-The trap: `isinstance(x, float)` refuses np.float32(1e-3), and `isinstance(x, int)`
-takes True. NumPy's numbers are accepted like Python's, and bools are not.
+The trap: `isinstance(x, float)` rejects np.float32(1e-3), and `isinstance(x, int)`
+accepts True. These functions accept NumPy's numbers as well as Python's, but no bools.
 """
 
 import math
@@ -16,10 +16,16 @@ POSITIVE, NONNEGATIVE = "> 0", ">= 0"
 
 
 def check_int(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """Returns an integer of any kind as an int.
+    """Returns an integer of any type as an int.
+
+    Args:
+        name: name of the argument, for the error message.
+        value: the number.
+        least: smallest value allowed.
+        most: largest value allowed; None: any.
 
     Raises:
-        ValueError: it isn't an integer from `least` to `most`.
+        ValueError: `value` isn't an integer from `least` to `most`.
     """
     allowed = f">= {least}" if most is None else f"from {least} to {most}"
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -35,17 +41,17 @@ def check_int(name: str, value: Any, least: int = 1, most: int | None = None) ->
 def check_float(
     name: str, value: Any, bounds: str = POSITIVE, as_float32: bool = False
 ) -> float:
-    """Returns a finite real number of any kind as a float.
+    """Returns a finite real number of any type as a float.
 
     Args:
-        name: of the argument, for the error.
+        name: name of the argument, for the error message.
         value: the number.
-        bounds: what it must be, in words; only NONNEGATIVE allows 0.
-        as_float32: whether to return the nearest float32, and to refuse what float32
-            takes for infinity or, with POSITIVE, for 0.
+        bounds: the values allowed, in words; only NONNEGATIVE allows 0.
+        as_float32: whether to round to float32. A number that is infinite after that,
+            or out of bounds, is an error.
 
     Raises:
-        ValueError: it isn't one within the bounds.
+        ValueError: `value` isn't a finite number within the bounds.
     """
     number = _convert(value, as_float32)
     if math.isfinite(number) and (
@@ -61,12 +67,12 @@ def check_fraction(name: str, value: Any, as_float32: bool = False) -> float:
     """Returns a real number in [0, 1) as a float.
 
     Args:
-        name: of the argument, for the error.
+        name: name of the argument, for the error message.
         value: the number.
-        as_float32: whether to return the nearest float32, which must be below 1 too.
+        as_float32: whether to round to float32; the result must be below 1 too.
 
     Raises:
-        ValueError: it isn't one.
+        ValueError: `value` isn't a number in [0, 1).
     """
     number = _convert(value, as_float32)
     if 0 <= number < 1:
@@ -77,15 +83,15 @@ def check_fraction(name: str, value: Any, as_float32: bool = False) -> float:
 
 
 def check_function(name: str, value: Any, example: str) -> Any:
-    """Returns a function as it is.
+    """Returns a function, unchanged.
 
     Args:
-        name: of the argument, for the error.
+        name: name of the argument, for the error message.
         value: the function.
-        example: what to write instead of a wrong one.
+        example: a correct argument, for the error message.
 
     Raises:
-        TypeError: it isn't callable, or is a class.
+        TypeError: `value` isn't callable, or is a class.
     """
     if not callable(value) or isinstance(value, type):
         raise TypeError(

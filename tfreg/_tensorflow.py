@@ -1,10 +1,10 @@
-"""Every use of what TensorFlow doesn't document, each with its reason.
+"""Every use of undocumented parts of TensorFlow, each with its reason.
 
     graph = tf.function(tf.square).get_concrete_function(1.0).graph
-    _tensorflow.get_chain(graph)  # a trace and those around it, innermost first
+    _tensorflow.get_chain(graph)  # a trace and its outer traces, innermost first
 
-The trap: an undocumented name that is gone in the next TensorFlow. All of them stand
-here, and `tests/test_tensorflow.py` says of each what it is needed for when it breaks.
+The trap: an undocumented name that the next TensorFlow removes. This module contains
+all of them, and `tests/test_tensorflow.py` reports which feature needs a broken one.
 """
 
 import inspect
@@ -16,21 +16,23 @@ from tensorflow.python.eager import record
 
 
 def is_recording() -> bool:
-    """Tells whether a tape could record what is computed now.
+    """Returns whether a tape may record the current operations.
 
-    `tf.GradientTape` doesn't tell it: only the module that holds all tapes does. In
-    the forward pass of `tf.recompute_grad` and under `tape.stop_recording` none can: a
-    penalty computed there has a value and no gradient.
+    `tf.GradientTape` doesn't provide it, only the module that manages all tapes. In the
+    forward pass of `tf.recompute_grad` and under `tape.stop_recording` no tape records:
+    a penalty computed there has a value but no gradient.
     """
     return record.could_possibly_record()
 
 
 def list_recomputed() -> Iterator[tuple[dict, Any, Any, Any]]:
-    """Yields the calls of `tf.recompute_grad` that this is in, the innermost first.
+    """Yields the running calls of `tf.recompute_grad`, innermost first.
 
-    Of each its `kwargs`, which no other call has, its inputs, those of this pass, and
-    the tape of the second pass, None in the first. Only its frames tell which second
-    pass belongs to which first.
+    Only their frames identify the first pass that a second pass belongs to.
+
+    Yields:
+        The `kwargs`, a dict that identifies the call; its inputs; the inputs of this
+        pass; and the tape of the second pass, None in the first.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -44,20 +46,20 @@ def list_recomputed() -> Iterator[tuple[dict, Any, Any, Any]]:
 
 
 def set_trainable(variable: tf.Variable, trainable: bool) -> None:
-    """Changes whether tapes watch a variable and tf.Modules list it as trainable.
+    """Sets whether tapes watch a variable and tf.Modules list it as trainable.
 
-    It can be given when a variable is made, and only read afterwards.
+    The public attribute can be set only when a variable is created.
     """
-    # A strategy's variable reads its first copy's.
+    # A strategy's variable has the value of its first copy.
     for copy in getattr(variable, "values", [variable]):
         copy._trainable = trainable
 
 
 def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:
-    """Returns a graph and the traces that it is nested in, innermost first.
+    """Returns a graph and its outer traces, innermost first.
 
-    A branch, a loop's body and a nested tf.function read the tensors of their outer
-    traces; no public name leads from one to the other.
+    Branches, loop bodies and nested tf.functions can read the tensors of their outer
+    traces, which no public attribute provides.
     """
     chain = [graph]
     while getattr(graph, "building_function", False):
@@ -71,27 +73,28 @@ def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:
 def find_called(chain: Sequence[tf.Graph]) -> set[tf.Graph]:
     """Returns the graphs of a chain and of all functions that they call.
 
-    A function that was traced earlier runs no Python when it is called again: only the
-    graph tells that its penalties belong to this step.
+    A call of a traced function runs no Python. So only the graph shows that the
+    penalties of the function belong to this step.
     """
     functions = [f for graph in chain for f in graph._functions.values()]
     return {*chain, *(function.graph for function in functions)}
 
 
 def is_function(graph: tf.Graph) -> bool:
-    """Tells whether a graph is a tf.function's, not that of a branch or a loop.
+    """Returns whether a graph is that of a tf.function, not of a branch or loop.
 
-    At its next call a tf.function keeps what it has read; a branch is part of its step.
+    The next call of a tf.function reuses the values that its trace has read. A branch
+    is part of its step.
     """
     return type(graph) is tf.__internal__.FuncGraph
 
 
 @tf.autograph.experimental.do_not_convert
 def get_handle(variable: tf.Variable) -> tf.Tensor:
-    """Returns what raw operations take for a variable, in a replica its own copy's.
+    """Returns the handle of a variable for raw operations; in a replica, of its copy.
 
-    A replica that is compiled can't aggregate, as `assign` would: each applies the sum
-    that all of them have to a copy of its own.
+    A compiled replica can't aggregate, as `assign` would. So each replica applies the
+    same sum to its own copy.
     """
     return variable.handle
 
@@ -99,6 +102,6 @@ def get_handle(variable: tf.Variable) -> tf.Tensor:
 def write_event(writer: tf.summary.SummaryWriter, event: bytes) -> None:
     """Writes a serialized `Event` to an open writer.
 
-    `tf.summary` writes summaries alone, and a resumed run needs a session's START.
+    `tf.summary` writes only summaries, but a resumed run needs a session's START.
     """
     tf.raw_ops.ImportEvent(writer=writer._resource, event=event)
