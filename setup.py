@@ -63,6 +63,7 @@ setuptools.setup(
             *PORT,
             *SWEEP,
             "build",
+            "dm-sonnet",
             "hypothesis",
             "hypothesmith",
             "import-linter>=2",

@@ -5,7 +5,7 @@ import os
 import pathlib
 
 # Read by TensorFlow when it is imported.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
 import numpy as np

@@ -79,7 +79,7 @@ class Loop:
         self.strategy = strategy or tf.distribute.get_strategy()
         self._on_device: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._on_replicas: tuple | None = None
-        self._trainable: list[tf.Variable] = []
+        self._trained: list[tf.Variable] = []
         self._zeros = self._build()
         self.sums = self._zeros  # Sums over the examples of the epoch so far.
         self._refresh()
@@ -100,9 +100,9 @@ class Loop:
     def _refresh(self) -> None:
         """Makes the compiled functions anew where layers were frozen or unfrozen."""
         trainable = list(self.step.model.trainable_variables)
-        if list(map(id, trainable)) == list(map(id, self._trainable)):
+        if list(map(id, trainable)) == list(map(id, self._trained)):
             return
-        self._trainable = trainable
+        self._trained = trainable
         with self.strategy.scope():
             self.step.optimizer.build(trainable)
         shared = replicas.SharedSteps(self.step, self.strategy, self._zeros, self._feed)
