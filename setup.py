@@ -12,7 +12,7 @@ PACKAGE = (ROOT / "tfreg" / "__init__.py").read_text(encoding="utf-8")
 
 # 2.16 is the first TensorFlow with Keras 3, which the documented numbers are compared
 # with. .ci/matrix tests the versions from there on.
-TENSORFLOW = "tensorflow{extra}>=2.16"
+TENSORFLOW = "tensorflow{extra}>=2.16,<2.22"
 
 EXAMPLES = ["matplotlib", "mlxtend"]
 SWEEP = ["matplotlib", "scipy"]
