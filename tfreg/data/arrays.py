@@ -58,7 +58,7 @@ class Split:
 def _to_array(name: str, values: Any) -> np.ndarray:
     """Returns the numbers of an array, a list or a pandas frame; a memory map stays."""
     to_numpy = getattr(values, "to_numpy", None) or getattr(values, "numpy", None)
-    array = np.asarray(to_numpy() if callable(to_numpy) else values)
+    array = np.asanyarray(to_numpy() if callable(to_numpy) else values)
     if isinstance(values, dict) or array.dtype.kind not in "biufc":
         what = "a dict" if isinstance(values, dict) else f"values of {array.dtype}"
         advice = "encode texts by np.unique(y, return_inverse=True)[1]"
