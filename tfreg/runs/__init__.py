@@ -42,9 +42,11 @@ __all__ = [*_MODULES, *_PLACES]
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"tfreg.runs.{name}")
-    if name in _PLACES:
-        return getattr(importlib.import_module(f"tfreg.runs.{_PLACES[name]}"), name)
-    raise AttributeError(f"module 'tfreg.runs' has no attribute {name!r}")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'tfreg.runs' has no attribute {name!r}")
+    module = importlib.import_module(f"tfreg.runs.{_PLACES[name]}")
+    globals()[name] = getattr(module, name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
