@@ -207,6 +207,12 @@ def get_replica() -> int | None:
     return None if number is None else int(number)
 
 
+def count_replicas() -> int:
+    """Returns the number of replicas in `strategy.run`, 1 elsewhere."""
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context else 1
+
+
 def in_replica() -> bool:
     """Returns whether the current code runs inside `strategy.run`."""
     across = tf.distribute.in_cross_replica_context()

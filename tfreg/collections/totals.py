@@ -172,8 +172,7 @@ def split_total(
     count, examples = _count_all(sums, global_batch_size, microbatches)
     share = tf.math.divide_no_nan(sums.examples, examples)
     data = tf.math.divide_no_nan(sums.total, count)
-    context = tf.distribute.get_replica_context()
-    replicas = context.num_replicas_in_sync if context else 1
+    replicas = scopes.count_replicas()
     penalties: dict[str, tf.Tensor] = {}
     without_terms = [data]
     for penalty in _sum_penalties(model, scope):
@@ -225,17 +224,16 @@ def _count_all(
     """Returns the numbers of losses and examples, of all replicas and microbatches."""
     is_one = sums.count is sums.examples  # Each example has one loss.
     count, examples = sums.count * microbatches, sums.examples * microbatches
-    context = tf.distribute.get_replica_context()
-    replicas = context.num_replicas_in_sync if context else 1
-    if replicas > 1 and (global_batch_size is None or not is_one):
-        count, examples = _add_over_replicas(context, count, examples)
+    if scopes.count_replicas() > 1 and (global_batch_size is None or not is_one):
+        count, examples = _add_over_replicas(count, examples)
     if global_batch_size is not None:
         examples = tf.cast(global_batch_size, sums.total.dtype)
         count = examples if is_one else count
     return count, examples
 
 
-def _add_over_replicas(context: Any, *values: tf.Tensor) -> list[tf.Tensor]:
+def _add_over_replicas(*values: tf.Tensor) -> list[tf.Tensor]:
+    context = tf.distribute.get_replica_context()
     try:
         return tf.unstack(context.all_reduce("SUM", tf.stack(values)))
     except RuntimeError as error:

@@ -98,7 +98,7 @@ class TrainStep:
         if step is _USE_GLOBAL_STEP:
             step = collecting.get_or_create_global_step()
         mirrored = isinstance(step, tf.distribute.DistributedValues)
-        if step is not None and _count_replicas() > 1 and not mirrored:
+        if step is not None and scopes.count_replicas() > 1 and not mirrored:
             raise ValueError(
                 "global_step must be created in strategy.scope(), got one that each "
                 "replica would increment: call tf1.get_or_create_global_step() there"
@@ -118,17 +118,12 @@ class TrainStep:
         return trained
 
 
-def _count_replicas() -> int:
-    context = tf.distribute.get_replica_context()
-    return context.num_replicas_in_sync if context else 1
-
-
 def _check_loss(loss: Any) -> tf.Tensor:
     if not tf.is_tensor(loss) or loss.shape.rank != 0:
         raise ValueError(
             f"total_loss must return a scalar tensor, got {loss!r}: reduce it to one"
         )
-    if _count_replicas() > 1 and not getattr(loss, "_tfreg_is_share", False):
+    if scopes.count_replicas() > 1 and not getattr(loss, "_tfreg_is_share", False):
         raise ValueError(
             "total_loss must return the replica's share of the total, got a tensor "
             "whose penalties would count once per replica: return "
@@ -144,7 +139,7 @@ def _apply(optimizer: Any, pairs: Pairs) -> None:
         optimizer.apply(summed, trained, summed=True)
         return
     # The other optimizers sum over the replicas, each of which has the sum already.
-    replicas = _count_replicas()
+    replicas = scopes.count_replicas()
     shared = [(_scale(g, 1 / replicas) if replicas > 1 else g, v) for g, v in pairs]
     optimizer.apply_gradients([(g, v) for g, v in shared if g is not None])
 
