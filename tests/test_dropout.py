@@ -1,7 +1,7 @@
 """Masks: one for each pass of a step, the same in every run and compile mode."""
 
 import gc
-import zlib
+import hashlib
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tfreg
 from tfreg import layers, models, tf1
+from tfreg.collections import random
 from tfreg.layers import dropout
 
 MODES = {
@@ -240,14 +241,154 @@ def test_what_recompute_grad_drew_is_forgotten_with_its_tape():
     assert len(dropout._blocks) <= before + 2
 
 
-def test_a_model_of_the_steps_seed_drops_what_one_seed_always_did():
-    # A run's numbers: of crc32("3/dropout_0/0") and the number of the step.
+def test_a_model_of_the_steps_seed_drops_by_the_hash_of_its_place():
+    # A run's numbers: of the text "3/dropout_0/0", the step and the example.
     model = models.MLP([50, 2], activation=None, dropout=0.5, seed=3)
     with tfreg.step_scope(step=7, seed=3):
         got = model.layers[2](X, training=True)
-    pair = tf.constant([zlib.crc32(b"3/dropout_0/0"), 7], tf.int64)
-    bits = tf.random.stateless_uniform(X.shape, pair, None, None, tf.uint32, "philox")
+    digest = hashlib.blake2b(b"3/dropout_0/0", digest_size=8).digest()
+    place = int.from_bytes(digest, "big")
+    bits = random.bits(random.make_key(place, 7, tf.range(40)), [50])
     np.testing.assert_array_equal(got != 0, bits >= tf.constant(2**31, tf.uint32))
+
+
+# Replicas: with `examples` the masks are those of one device.
+
+SHARES = [[4, 4], [3, 0, 4, 1]]
+
+
+def run_replicas(shares, make_inputs, call, known=True):
+    """Returns the outputs of the replicas, each for its share of the examples."""
+    devices = [f"CPU:{i}" for i in range(len(shares))]
+    reduction = tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(devices, reduction)
+    firsts = np.cumsum([0, *shares])
+    step = tf.constant(5)
+
+    def run():
+        context = tf.distribute.get_replica_context()
+        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
+        first, count = int(firsts[replica]), shares[replica]
+        examples = (tf.constant(first), count) if known else None
+        with tfreg.step_scope(step, seed=1, examples=examples):
+            return call(make_inputs(first, first + count))
+
+    results = tf.function(lambda: strategy.run(run))()
+    return strategy.experimental_local_results(results)
+
+
+KINDS = {
+    "layer": lambda n: tf.ones([n, 30]),
+    "images": lambda n: tf.ones([n, 4, 4, 3]),
+    "three rows of an example": lambda n: tf.ones([3 * n, 30]),
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_masks_of_known_examples_are_those_of_one_device(kind):
+    layer = layers.Dropout(0.5, seed=3)
+
+    def call(x):
+        return tf.concat([layer(x, training=True), layer(x, training=True)], -1)
+
+    def make_inputs(first, last):
+        return KINDS[kind](last - first)
+
+    (whole,) = run_replicas([8], make_inputs, call)
+    for shares in SHARES:
+        parts = run_replicas(shares, make_inputs, call)
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    # Unknown examples: the second replica's rows aren't those of the first.
+    one, other = run_replicas([4, 4], make_inputs, call, known=False)
+    assert 0.2 < np.mean((one.numpy() != 0) == (other.numpy() != 0)) < 0.8
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_masks_of_ragged_examples_are_those_of_one_device(deep):
+    lengths = [3, 0, 5, 1, 2, 4, 0, 6]
+    rows = [[[1.0, 1.0, 1.0]] * n for n in lengths]
+    rows = [[row, row[:1]] for row in rows] if deep else rows
+    layer = layers.Dropout(0.5, seed=3)
+
+    def make_inputs(first, last):
+        rank = 2 if deep else 1
+        return tf.ragged.constant(rows, ragged_rank=rank)[first:last]
+
+    def call(x):
+        return layer(x, training=True)
+
+    (whole,) = run_replicas([8], make_inputs, call)
+    assert 0 < np.mean(whole.flat_values) < 2
+    for shares in SHARES:
+        parts = run_replicas(shares, make_inputs, call)
+        assert sum((part.to_list() for part in parts), []) == whole.to_list()
+
+
+def test_a_mask_for_all_examples_is_the_same_on_replicas():
+    def make_inputs(first, last):
+        return tf.ones([last - first, 60])
+
+    net = tf1.Model(lambda x: tf1.layers.dropout(x, 0.5, noise_shape=[1, 60]), seed=0)
+    (whole,) = run_replicas([8], make_inputs, net)
+    for shares in SHARES:
+        for part in run_replicas(shares, make_inputs, net):
+            assert all(np.array_equal(row, whole[0]) for row in part)
+    assert 0 < np.mean(whole) < 2
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+@pytest.mark.parametrize("noise_shape", [[], [1], [1, 1], [40, 1], [1, 50], [50]])
+def test_noise_shapes_are_broadcast(noise_shape, mode):
+    net = tf1.Model(lambda: tf1.layers.dropout(X, 0.5, noise_shape), seed=0)
+
+    def run():
+        with tfreg.step_scope(2):
+            return net()
+
+    got = MODES[mode](run)().numpy()
+    shape = [1] * (2 - len(noise_shape)) + noise_shape
+    mask = got[: shape[0], : shape[1]]
+    np.testing.assert_array_equal(got, np.broadcast_to(mask, [40, 50]))
+    np.testing.assert_array_equal(got, run())
+    assert set(np.unique(got)) <= {0.0, 2.0}
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+def test_rows_are_numbered_from_the_first_example(mode):
+    layer = layers.Dropout(0.5, seed=1)
+
+    def run(first):
+        with tfreg.step_scope(0, examples=(first, 10)):
+            return layer(tf.ones([10, 50]), training=True)
+
+    with tfreg.step_scope(0):
+        whole = layer(X, training=True)
+    for first in (0, 7, 30):
+        got = MODES[mode](run)(tf.constant(first))
+        np.testing.assert_array_equal(got, whole[first : first + 10])
+
+
+@pytest.mark.parametrize("wrap", [tf.function, lambda f: f])
+@pytest.mark.parametrize("kind", ["int", "variable"])
+def test_recompute_grad_numbers_the_examples_twice_alike(kind, wrap, rng):
+    layer = layers.Dropout(0.5, seed=2)
+    x = tf.constant(rng.normal(size=(40, 50)))
+    step = tf.Variable(5, dtype=tf.int64)
+    first = 20 if kind == "int" else tf.Variable(20)
+
+    @wrap
+    def block(x):
+        return layer(x, training=True) ** 2
+
+    def differentiate(block):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            with tfreg.step_scope(step, examples=(first, 40)):
+                y = block(x)
+        return y, tape.gradient(y, x)
+
+    truth, got = differentiate(block), differentiate(tf.recompute_grad(block))
+    np.testing.assert_allclose(truth, got, rtol=1e-12)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import tfreg
 from tfreg import losses
+from tfreg.collections import scopes
 
 TERM, ACTIVITY, SLOPE = 0.75, 3.0, 1.5
 LOST = "must be computed where total_loss counts it, got it computed"
@@ -1302,3 +1303,45 @@ def test_nothing_of_a_step_outlives_its_graph(model):
     gc.collect()
     assert graph() is None
     check(tf.function(train(model, model))(inputs()))
+
+
+# The examples of a step.
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+@pytest.mark.parametrize("make", [int, tf.constant, number], ids=["int", "tensor", "v"])
+def test_the_examples_of_a_step_are_read_where_its_number_can_be(make, is_traced):
+    seen = {}
+    variables = [number(value) for value in (3, 8, 4)]
+
+    def note(name):
+        examples = scopes.get_examples()
+        assert (examples is None) == (scopes.get_step_number() is None), name
+        seen[name] = examples
+        return tf.zeros([])
+
+    def run():
+        values = variables if make is number else [make(value) for value in (3, 8, 4)]
+        note("before")
+        with tfreg.step_scope(values[0], examples=tuple(values[1:])):
+            note("inside")
+            assert all(a is b for a, b in zip(seen["inside"], values[1:], strict=True))
+            with tfreg.step_scope():
+                note("in a scope")
+            tf.cond(tf.random.uniform([]) < 2, lambda: note("branch"), lambda: 0.0)
+            tf.function(lambda: note("in a function"))()
+        note("after")
+
+    (tf.function(run) if is_traced else run)()
+    known = {name for name, examples in seen.items() if examples is not None}
+    inside = {"inside", "in a scope", "branch"}
+    assert known == inside | ({"in a function"} if make is number else set())
+
+
+def test_the_examples_of_the_innermost_scope_count():
+    assert scopes.get_examples() is None
+    with tfreg.step_scope(examples=(0, 4)):
+        assert scopes.get_step_number() is None
+        with tfreg.step_scope(step=1, examples=(4, 2)):
+            assert scopes.get_examples() == (4, 2)
+        assert scopes.get_examples() == (0, 4)

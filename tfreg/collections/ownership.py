@@ -7,11 +7,13 @@ The traps: counting a penalty of another model in the same process, and missing 
 this model that was computed where the total can't read it.
 """
 
+import contextlib
 import itertools
 import re
+import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -27,6 +29,7 @@ _numbers = itertools.count()
 
 # Modules whose losses were dropped in eager code outside a step, by id.
 _outside: dict[int, tuple[weakref.ref, Any, str]] = {}
+_adapted = threading.local()  # Whether the step of an adapted model is open.
 
 
 def matches(scope: str | None, name: str | None) -> bool:
@@ -116,18 +119,35 @@ def forget_outside(store: Any) -> None:
             del _outside[key]
 
 
+@contextlib.contextmanager
+def counting_keras() -> Iterator[None]:
+    """Counts Keras's regularizers in each total; the caller adds the layers' losses."""
+    before = getattr(_adapted, "is_open", False)
+    _adapted.is_open = True
+    try:
+        yield
+    finally:
+        _adapted.is_open = before
+
+
 class Model:
     """The parts, terms and losses of a model in this step.
 
     Args:
         model: as for `parts.name_parts`.
+        keras: whether the regularizers of Keras's variables count as terms, and the
+            caller adds the losses of Keras's layers, as `tfreg.models.adapt` does; so
+            it is in `counting_keras`. If not, a total raises for a penalty of Keras
+            that nobody has added.
 
     Raises:
         TypeError: `model` can't hold variables.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, keras: bool = False) -> None:
+        self.model = model
         self.parts = parts.list_parts(model)
+        self.keras = keras or getattr(_adapted, "is_open", False)
         if parts.is_loaded(model):
             warnings.warn(
                 "a model of tf.saved_model.load has lost its penalties: build it and "
@@ -157,8 +177,20 @@ class Model:
         return self._holders[id(owner)]
 
     def get_terms(self) -> list[terms.Term]:
-        """Returns the terms of the model's variables, in order of creation."""
-        return parts.list_terms(self.parts)
+        """Returns the terms of the model's variables, in order of creation.
+
+        Those of Keras's regularizers come last.
+        """
+        listed = parts.list_terms(self.parts)
+        if self.keras:
+            for variable in parts.list_keras_variables(self.parts, trainable=True):
+                regularizer = variable.regularizer
+                if regularizer is not None:
+                    name = terms.get_name(regularizer)
+                    name = f"{variable.path}/Regularizer/{name}"
+                    references = (weakref.ref(variable),)
+                    listed.append(terms.Term(name, regularizer, references))
+        return listed
 
 
 @scopes.do_not_convert
@@ -182,8 +214,10 @@ def sum_penalties(model: Model, scope: str | None = None) -> list[terms.Penalty]
     for part in model.parts:
         _check_activity(part, scope)
         _check_frozen(part)
-        if not losses:
+        if not losses and not model.keras:
             _check_keras(part)
+    if not model.keras and _tensorflow.is_recording():
+        _check_listed(model)
     check_hidden(lambda s: s.owner is None or model.is_its_own(s), scope)
     check_outside(lambda owner, store: id(owner) in model.ids, scope)
     count(losses, model.key)
@@ -242,6 +276,24 @@ def _check_keras(part: Any) -> None:
             "regularizer of Keras, which stays in `losses`: call "
             "tfreg.add_loss(penalty) for each of the `losses` of the Keras layer or "
             "model in the step, or use tfreg.rules.apply or a layer of tfreg"
+        )
+
+
+def _check_listed(model: Model) -> None:
+    """Warns if a module holds Keras layers that it doesn't list for training."""
+    listed = getattr(model.model, "trainable_variables", None)
+    if listed is None or parts.is_keras(model.model):
+        return
+    known = {id(parts.unwrap(variable)) for variable in listed}
+    trained = parts.list_keras_variables(model.parts, trainable=True)
+    names = [v.path for v in trained if id(parts.unwrap(v)) not in known]
+    if names:
+        warnings.warn(
+            f"trainable_variables of a {type(model.model).__name__} must list what is "
+            f"trained, got none of the Keras variables {', '.join(names)}: train "
+            "tfreg.models.adapt(model).trainable_variables, or pass total_loss a list "
+            "of the model's parts if your loop trains them anyway",
+            stacklevel=2,
         )
 
 

@@ -8,7 +8,7 @@ omits those of tf.Modules, and both skip lists in plain objects.
 
 import inspect
 import sys
-from collections.abc import ItemsView, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -51,8 +51,8 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
         walked.add(id(item))
         if id(item) not in holders:
             waiting += [(_join(path, key), value, inside) for key, value in children]
-    known = {id(part) for _, part in named}
-    others = getattr(model, "variables", None) or ()
+    known = {id(each) for _, part in named for each in (part, unwrap(part))}
+    others: Iterable[Any] = get_listed(model, "variables")
     if is_loaded(model):  # The classes of its objects are unknown.
         others = filter(terms.is_variable, tf.train.TrackableView(model).descendants())
     named += [(v.name.partition(":")[0], v) for v in others if id(v) not in known]
@@ -62,6 +62,14 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
             f"a list of layers, got {model!r}: pass the layers that it calls"
         )
     return named
+
+
+def get_listed(model: Any, name: str) -> Sequence[Any]:
+    """Returns what a model lists as its `variables` or `trainable_variables`."""
+    try:
+        return getattr(model, name, None) or ()
+    except ValueError:  # Sonnet raises where there are none yet.
+        return ()
 
 
 def _get_attributes(item: Any) -> ItemsView[str, Any]:
@@ -115,6 +123,63 @@ def is_keras(value: Any) -> bool:
     """Returns whether a value is a Keras layer or model."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(value, keras.Layer)
+
+
+def is_keras_variable(value: Any) -> bool:
+    """Returns whether a value is a variable of Keras 3, which holds a tf.Variable."""
+    # `keras.Variable` isn't the class of a layer's variables in the first versions.
+    is_other = terms.is_variable(value) and not isinstance(value, tf.Variable)
+    return is_other and hasattr(type(value), "regularizer")
+
+
+def list_keras_variables(parts: Sequence[Any], trainable: bool = False) -> list[Any]:
+    """Returns the Keras variables among parts, each once.
+
+    They include the states of random numbers, which Keras lists beside the weights.
+
+    Args:
+        parts: of `list_parts`; a Keras layer is asked for all variables in it.
+        trainable: whether to return only those that are trained.
+    """
+    if "keras" not in sys.modules:
+        return []
+    known: set[int] = set()
+    found: list[Any] = []
+    for part in parts:  # The outer layers first: a frozen one freezes those in it.
+        if is_keras(part):
+            each = part.variables
+            chosen = part.trainable_variables if trainable else each
+        elif is_keras_variable(part):
+            each = [part]
+            chosen = each if part.trainable or not trainable else []
+        elif isinstance(part, tf.Module):
+            each = [v.state for v in vars(part).values() if _is_generator(v)]
+            chosen = [] if trainable else each
+        else:
+            continue
+        found += [variable for variable in chosen if id(variable) not in known]
+        known |= {id(variable) for variable in each}
+    return found
+
+
+def _is_generator(value: Any) -> bool:
+    return isinstance(value, sys.modules["keras"].random.SeedGenerator)
+
+
+def unwrap(variable: Any) -> Any:
+    """Returns the tf.Variable in a variable of Keras, and any other as it is.
+
+    Inside a `keras.StatelessScope`, `variable.value` is a tensor: so the tf.Variable is
+    remembered once it has been seen outside of one.
+    """
+    if not is_keras_variable(variable):
+        return variable
+    known = vars(variable).get("_tfreg_variable")
+    if known is None:
+        known = variable.value
+        if isinstance(known, tf.Variable):
+            variable._tfreg_variable = known
+    return known
 
 
 def is_loaded(value: Any) -> bool:

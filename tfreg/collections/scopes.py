@@ -11,23 +11,18 @@ replica and the scope that it was added in, and can be read only there.
 
 import contextlib
 import dataclasses
-import inspect
 import itertools
-import os
 import re
-import threading
-import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from tfreg import _tensorflow
+from tfreg.collections import stacks
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_Item = TypeVar("_Item")
-_FOLDER = os.path.dirname(__file__)
 
 
 @dataclasses.dataclass(eq=False)
@@ -91,7 +86,7 @@ class Record:
 
 @dataclasses.dataclass(eq=False)
 class Scope:
-    """One `step_scope`: the graph it was opened in, the step's number and seed.
+    """One `step_scope`: the graph it was opened in, and its arguments.
 
     In eager code it keeps the records of the replicas, and of the functions traced
     inside it, which may be deleted before the scope ends.
@@ -100,6 +95,7 @@ class Scope:
     graph: tf.Graph | None
     number: Any
     seed: int
+    examples: tuple[Any, Any] | None = None
     records: dict[int | None, Record] = dataclasses.field(default_factory=dict)
     traced: list[Record] = dataclasses.field(default_factory=list)
     is_open: bool = True
@@ -109,71 +105,7 @@ class Scope:
     )
 
 
-class _Entry(NamedTuple):
-    item: Any
-    thread: threading.Thread
-    in_replica: bool
-    frame: types.FrameType | None  # The frame of the with block.
-
-
-class ThreadStacks(Generic[_Item]):
-    """A stack for each thread; a replica's new thread reads those of its callers.
-
-    The items of a generator or coroutine suspended inside its block don't count.
-    """
-
-    def __init__(self) -> None:
-        self._entries: list[_Entry] = []
-
-    @contextlib.contextmanager
-    def push(self, item: _Item) -> Iterator[None]:
-        """Puts an item on this thread's stack, inside the block."""
-        frame = next((f for f in _list_frames() if not _is_ours(f)), None)
-        entry = _Entry(item, threading.current_thread(), in_replica(), frame)
-        self._entries.append(entry)
-        try:
-            yield
-        finally:
-            self._entries.remove(entry)
-
-    def get(self) -> list[_Item]:
-        """Returns this thread's stack."""
-        me = threading.current_thread()
-        own = [entry for entry in tuple(self._entries) if entry.thread is me]
-        if len(own) > 1:
-            running = {id(frame) for frame in _list_frames()}
-            active = [i for i, e in enumerate(own) if id(e.frame) in running]
-            # The blocks after the last running one are suspended.
-            own = own[: active[-1] + 1] if active else own
-        return [entry.item for entry in own]
-
-    def get_callers(self) -> list[list[_Item]]:
-        """Returns the stacks of the threads that may run this replica, else []."""
-        me, entries = threading.current_thread(), tuple(self._entries)
-        stacks: dict[threading.Thread, list[_Item]] = {}
-        own = any(entry.thread is me and not entry.in_replica for entry in entries)
-        if own or not in_replica():
-            return []
-        for entry in entries:
-            if entry.thread is not me and not entry.in_replica:
-                stacks.setdefault(entry.thread, []).append(entry.item)
-        return [stack for thread, stack in stacks.items() if thread.is_alive()]
-
-
-def _list_frames() -> Iterator[types.FrameType]:
-    frame = inspect.currentframe()
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _is_ours(frame: types.FrameType) -> bool:
-    """Returns whether a frame is of this package or contextlib, not of a with block."""
-    file = frame.f_code.co_filename
-    return file == contextlib.__file__ or os.path.dirname(file) == _FOLDER
-
-
-_scopes: ThreadStacks[Scope] = ThreadStacks()
+_scopes: stacks.ThreadStacks[Scope] = stacks.ThreadStacks()
 
 
 def get_open_scopes() -> list[Scope]:
@@ -213,12 +145,6 @@ def count_replicas() -> int:
     return context.num_replicas_in_sync if context else 1
 
 
-def in_replica() -> bool:
-    """Returns whether the current code runs inside `strategy.run`."""
-    across = tf.distribute.in_cross_replica_context()
-    return tf.distribute.has_strategy() and not across
-
-
 def check_strategy() -> None:
     """Checks that the replicas of the current strategy apply one common update.
 
@@ -242,7 +168,7 @@ def check_strategy() -> None:
 
 def _get_own_replica() -> int | None:
     """Returns the number of this replica, None outside `strategy.run`."""
-    return get_replica() if in_replica() else None
+    return get_replica() if stacks.in_replica() else None
 
 
 def get_vector_loop() -> str | None:
@@ -329,13 +255,14 @@ def is_in_function(graph: tf.Graph | None) -> bool:
     return any(g is not None and _tensorflow.is_function(g) for g in inner)
 
 
-def _find_numbered() -> Scope | None:
-    """Returns the innermost scope with a readable step number, or None."""
+def _find_scope(attribute: str) -> Scope | None:
+    """Returns the innermost scope with an attribute that can be read, or None."""
     chain = _tensorflow.get_chain(get_graph())
     for scope in reversed(get_open_scopes()):
+        values = tf.nest.flatten(getattr(scope, attribute))
         is_own = scope.graph in chain and not is_in_function(scope.graph)
-        is_variable = isinstance(scope.number, tf.Variable)
-        if is_variable or (scope.number is not None and is_own):
+        is_known = all(value is not None for value in values)
+        if is_known and (is_own or all(isinstance(v, tf.Variable) for v in values)):
             return scope
     return None
 
@@ -346,8 +273,17 @@ def get_step_number() -> tuple[Any, int] | None:
     A tf.Variable can also be read in functions traced inside the scope; a tensor or an
     int only in the trace it was given in, including its branches and loops.
     """
-    scope = _find_numbered()
+    scope = _find_scope("number")
     return None if scope is None else (scope.number, scope.seed)
+
+
+def get_examples() -> tuple[Any, Any] | None:
+    """Returns the first example and the number of examples, None if unknown.
+
+    They can be read where the step's number can.
+    """
+    scope = _find_scope("examples")
+    return None if scope is None else scope.examples
 
 
 def find_trace(graph: tf.Graph | None) -> tf.Graph | None:
@@ -363,7 +299,7 @@ def count_draw(owner: Any, name: str) -> int:
     Each trace has its own count, because a second call of a tf.function repeats the
     numbers of its trace.
     """
-    scope = _find_numbered()
+    scope = _find_scope("number")
     if scope is None:
         return 0
     draws = scope.draws.setdefault(find_trace(get_graph()) or scope, {})
@@ -374,7 +310,9 @@ def count_draw(owner: Any, name: str) -> int:
 
 
 @contextlib.contextmanager
-def step_scope(step: Any = None, seed: int = 0) -> Iterator[None]:
+def step_scope(
+    step: Any = None, seed: int = 0, examples: tuple[Any, Any] | None = None
+) -> Iterator[None]:
     """Begins a step, which ends with the block.
 
     Needed in eager code, for several steps in one trace, and wherever the step's number
@@ -386,10 +324,14 @@ def step_scope(step: Any = None, seed: int = 0) -> Iterator[None]:
             tf.function called in the block can read only a tf.Variable, the one of its
             trace.
         seed: determines all randomness of the step, together with the step's number.
+        examples: index in the global batch of this replica's first example, and this
+            replica's number of examples; ints or integer scalar tensors. With them
+            dropout's masks don't depend on the number of replicas. None: those of the
+            scope around it, otherwise unknown.
 
     Source: the role that `tf.Graph().as_default()` had for TF1's collections.
     """
-    scope = Scope(get_graph(), step, seed)
+    scope = Scope(get_graph(), step, seed, examples)
     try:
         with _scopes.push(scope):
             yield

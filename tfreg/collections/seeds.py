@@ -12,7 +12,7 @@ import hashlib
 import threading
 import weakref
 
-from tfreg.collections import scopes
+from tfreg.collections import scopes, stacks
 
 
 class Seeds:
@@ -39,7 +39,7 @@ class Seeds:
         """Returns the next seed of this thread, from 0 to 2**31 - 1."""
         with self._lock:
             place, replica = self._find_place(), ""
-            if scopes.in_replica():
+            if stacks.in_replica():
                 # Each replica has its own thread, but all need the same seeds.
                 place, replica = "replica", str(scopes.get_replica())
             number = self._counts[place + replica]

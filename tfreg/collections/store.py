@@ -19,10 +19,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import ownership, parts, scopes, seeds, terms
+from tfreg.collections import ownership, parts, scopes, seeds, stacks, terms
 
 _default: "Store"
-_stores: scopes.ThreadStacks["Store"] = scopes.ThreadStacks()
+_stores: stacks.ThreadStacks["Store"] = stacks.ThreadStacks()
 
 
 class GraphKeys:

@@ -222,7 +222,8 @@ def add_up(penalties: Sequence[Any]) -> tf.Tensor | None:
 
 def is_variable(weight: Any) -> bool:
     """Returns whether a value is a variable of TensorFlow, a strategy or Keras."""
-    return hasattr(weight, "assign")
+    # A Keras optimizer, which a compiled model holds, has an `assign` too.
+    return hasattr(weight, "assign") and hasattr(weight, "shape")
 
 
 def get_name(regularizer: Regularizer) -> str:

@@ -22,6 +22,7 @@ class Parts(NamedTuple):
     data: tf.Tensor
     penalties: dict[str, tf.Tensor]
     num_examples: tf.Tensor  # On all replicas and in all microbatches.
+    count: tf.Tensor  # The number of losses that `data` averages over, likewise.
     without_terms: tf.Tensor  # The part of the total that depends on the examples.
 
 
@@ -64,11 +65,55 @@ def widen(tensor: Any, dtype: tf.DType | None = None) -> tf.Tensor:
     return tf.cast(tensor, dtype)
 
 
-def average_each(losses: tf.Tensor) -> tf.Tensor:
-    """Returns the mean loss of each example, `[batch]`, for `[batch, d1, ..., dn]`."""
+def average_each(losses: tf.Tensor | tf.RaggedTensor, ndim: int = 1) -> tf.Tensor:
+    """Returns the mean losses of the first `ndim` dimensions, by default `[batch]`.
+
+    Args:
+        losses: `[batch, d1, ..., dn]`; or ragged, for which `ndim` is 1.
+        ndim: number of dimensions to keep.
+
+    Returns:
+        The means over the other dimensions, 0 for a row without values.
+    """
+    if isinstance(losses, tf.RaggedTensor):
+        losses = _merge_rows(losses)
+        sums = tf.reduce_sum(losses, 1)
+        lengths = tf.cast(losses.row_lengths(), sums.dtype)
+        lengths = tf.reshape(lengths, [-1, *[1] * (sums.shape.rank - 1)])
+        return average_each(tf.math.divide_no_nan(sums, lengths))
     rank = losses.shape.rank
-    axes = tf.range(1, tf.rank(losses)) if rank is None else list(range(1, rank))
+    axes = tf.range(ndim, tf.rank(losses)) if rank is None else list(range(ndim, rank))
     return tf.reduce_mean(losses, axes)
+
+
+def count_nonzero(weights: Any) -> tf.Tensor:
+    """Returns the number of weights other than 0, the `global_count` of one replica.
+
+    Args:
+        weights: of any shape, or ragged.
+
+    Returns:
+        A float32 or float64 scalar.
+    """
+    if isinstance(weights, tf.RaggedTensor):
+        weights = weights.flat_values
+    weights = widen(weights)
+    return tf.math.count_nonzero(weights, dtype=weights.dtype)
+
+
+def take_share(data_loss: Any, weights: Any, count: tf.Tensor) -> tf.Tensor:
+    """Returns this replica's share of the mean of one of several losses.
+
+    Args:
+        data_loss: `[batch, d1, ..., dn]`, or ragged; averaged for each example, or for
+            each of the weights.
+        weights: as for `total_loss`.
+        count: of the `Parts` of the sum of the losses.
+    """
+    if isinstance(data_loss, tf.RaggedTensor):
+        data_loss = average_each(tf.ragged.map_flat_values(widen, data_loss))
+    total = _sum_up(data_loss, weights, None).total
+    return tf.math.divide_no_nan(total, tf.cast(count, total.dtype))
 
 
 @scopes.do_not_convert
@@ -80,6 +125,7 @@ def total_loss(
     global_batch_size: int | tf.Tensor | None = None,
     microbatches: int = 1,
     scope: str | None = None,
+    global_count: int | tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns the mean data loss plus the penalties of a model.
 
@@ -97,17 +143,20 @@ def total_loss(
             object with `variables`, or a list of these. None counts all penalties in
             the default store, as in TF1; of losses added in other functions, it counts
             only those of the functions called in this one.
-        weights: `[batch]`, one per example. The mean is over the examples of nonzero
-            weight, like `SUM_BY_NONZERO_WEIGHTS` of TF1. An infinite loss of weight 0
-            counts as 0.
+        weights: `[batch]`, one per example; `[batch, d1, ..., dk]`, one per mean over
+            the remaining dimensions; or ragged, with the rows of ragged losses. The
+            mean is over all losses of nonzero weight, like `SUM_BY_NONZERO_WEIGHTS` of
+            TF1. An infinite loss of weight 0 counts as 0.
         num_examples: number of examples averaged in a scalar `data_loss`; required on
             several replicas.
         global_batch_size: number of examples on all replicas and in all microbatches;
             None sums the replicas' numbers of examples.
         microbatches: number of calls per update. If their sizes differ, pass
-            `global_batch_size`; their numbers of nonzero `weights` must be equal.
+            `global_batch_size`, and `global_count` with `weights` or ragged losses.
         scope: regular expression, matched at the beginning of each penalty's name; for
             parts of a model that are trained separately.
+        global_count: number of nonzero `weights`, or of values of ragged losses, on all
+            replicas and in all microbatches; None sums the replicas' numbers.
 
     Returns:
         A scalar of the dtype of `data_loss`, float32 for float16 and bfloat16; the
@@ -130,6 +179,7 @@ def total_loss(
         global_batch_size,
         microbatches,
         scope,
+        global_count,
     )
     return mark_share(tf.add_n([parts.data, *parts.penalties.values()]))
 
@@ -143,17 +193,19 @@ def split_total(
     global_batch_size: int | tf.Tensor | None = None,
     microbatches: int = 1,
     scope: str | None = None,
+    global_count: int | tf.Tensor | None = None,
 ) -> Parts:
     """Returns the summands of `total_loss`.
 
     Args:
         data_loss: as for `total_loss`.
-        model: as for `total_loss`.
+        model: as for `total_loss`, or an `ownership.Model`.
         weights: as for `total_loss`.
         num_examples: as for `total_loss`.
         global_batch_size: as for `total_loss`.
         microbatches: as for `total_loss`.
         scope: as for `total_loss`.
+        global_count: as for `total_loss`.
 
     Raises:
         ValueError: as for `total_loss`.
@@ -169,7 +221,7 @@ def split_total(
             "num_examples must be given for a scalar data_loss where "
             f"global_batch_size is, got None with {global_batch_size!r}: pass both"
         )
-    count, examples = _count_all(sums, global_batch_size, microbatches)
+    count, examples = _count_all(sums, global_batch_size, microbatches, global_count)
     share = tf.math.divide_no_nan(sums.examples, examples)
     data = tf.math.divide_no_nan(sums.total, count)
     replicas = scopes.count_replicas()
@@ -185,13 +237,15 @@ def split_total(
         penalties[penalty.name] = penalties.get(penalty.name, 0.0) + part
         if not penalty.is_term:
             without_terms.append(part)
-    return Parts(data, penalties, examples, tf.add_n(without_terms))
+    return Parts(data, penalties, examples, count, tf.add_n(without_terms))
 
 
 def _sum_penalties(model: Any, scope: str | None) -> list[terms.Penalty]:
     if model is None:
         return store.get_default_store().sum_penalties(scope)
-    return ownership.sum_penalties(ownership.Model(model), scope)
+    if not isinstance(model, ownership.Model):
+        model = ownership.Model(model)
+    return ownership.sum_penalties(model, scope)
 
 
 def mark_share(total: tf.Tensor) -> tf.Tensor:
@@ -219,16 +273,19 @@ def _is_scalar(data_loss: Any) -> bool:
 
 
 def _count_all(
-    sums: _Sums, global_batch_size: Any, microbatches: int
+    sums: _Sums, global_batch_size: Any, microbatches: int, global_count: Any
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the numbers of losses and examples, of all replicas and microbatches."""
-    is_one = sums.count is sums.examples  # Each example has one loss.
+    if sums.count is sums.examples:  # Each example has one loss.
+        global_count = global_batch_size
     count, examples = sums.count * microbatches, sums.examples * microbatches
-    if scopes.count_replicas() > 1 and (global_batch_size is None or not is_one):
+    is_known = global_batch_size is not None and global_count is not None
+    if scopes.count_replicas() > 1 and not is_known:
         count, examples = _add_over_replicas(count, examples)
     if global_batch_size is not None:
         examples = tf.cast(global_batch_size, sums.total.dtype)
-        count = examples if is_one else count
+    if global_count is not None:
+        count = tf.cast(global_count, sums.total.dtype)
     return count, examples
 
 
@@ -267,18 +324,25 @@ def _sum_up(data_loss: Any, weights: Any, num_examples: Any) -> _Sums:
             "num_examples must be left out for losses per example, got "
             f"{num_examples!r}: it belongs to a scalar mean"
         )
-    per_example = average_each(data_loss)
-    examples = tf.cast(tf.shape(per_example)[0], per_example.dtype)
+    examples = tf.cast(tf.shape(data_loss)[0], data_loss.dtype)
     if weights is None:
-        return _Sums(tf.reduce_sum(per_example), examples, examples)
-    weights = widen(weights, per_example.dtype)
-    if not weights.shape.is_compatible_with(per_example.shape):
-        raise ValueError(
-            f"weights must have shape {per_example.shape}, got {weights.shape}: "
-            "pass one weight per example"
-        )
-    weights = tf.reshape(weights, tf.shape(per_example))
-    return _weigh(per_example, weights, examples)
+        return _Sums(tf.reduce_sum(average_each(data_loss)), examples, examples)
+    if isinstance(weights, tf.RaggedTensor):
+        raise _refuse_weights(data_loss.shape, weights)
+    weights = widen(weights, data_loss.dtype)
+    averages = average_each(data_loss, max(1, weights.shape.rank or 1))
+    if not weights.shape.is_compatible_with(averages.shape):
+        raise _refuse_weights(averages.shape, weights)
+    # An unknown size could broadcast without an error.
+    weights = tf.reshape(weights, tf.shape(averages))
+    return _weigh(averages, weights, examples)
+
+
+def _refuse_weights(shape: tf.TensorShape, weights: Any) -> ValueError:
+    return ValueError(
+        f"weights must have shape {shape}, got {weights.shape}: pass one weight per "
+        "example, or one per loss"
+    )
 
 
 def _weigh(losses: tf.Tensor, weights: tf.Tensor, examples: tf.Tensor) -> _Sums:
@@ -293,10 +357,22 @@ def _sum_up_ragged(data_loss: tf.RaggedTensor, weights: Any) -> _Sums:
     if weights is None:
         count = tf.cast(tf.size(values), values.dtype)
         return _Sums(tf.reduce_sum(values), count, examples)
-    while data_loss.ragged_rank > 1:
-        data_loss = data_loss.merge_dims(1, 2)
-    rows = tf.gather(widen(weights, values.dtype), data_loss.value_rowids())
+    if isinstance(weights, tf.RaggedTensor):
+        if weights.ragged_rank != data_loss.ragged_rank:
+            raise _refuse_weights(data_loss.shape, weights)
+        return _sum_up(values, weights.flat_values, None)._replace(examples=examples)
+    weights = widen(weights, values.dtype)
+    if not weights.shape.is_compatible_with([data_loss.shape[0]]):
+        raise _refuse_weights(data_loss.shape[:1], weights)
+    rows = tf.gather(weights, _merge_rows(data_loss).value_rowids())
     return _weigh(average_each(values), rows, examples)
+
+
+def _merge_rows(ragged: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Returns the values of each example in one row."""
+    while ragged.ragged_rank > 1:
+        ragged = ragged.merge_dims(1, 2)
+    return ragged
 
 
 def _sum_up_scalar(data_loss: tf.Tensor, weights: Any, num_examples: Any) -> _Sums:

@@ -14,6 +14,7 @@ Each call of a `Model` is a *pass*: TF1's rules hold within it and restart in th
 """
 
 import contextlib
+import inspect
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -128,6 +129,8 @@ class Model(VariableStore):
     ) -> None:
         super().__init__(name, seed)
         self._forward = forward
+        with contextlib.suppress(TypeError, ValueError):  # A builtin has none.
+            self.__signature__ = inspect.signature(forward)
 
     @scopes.do_not_convert
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
