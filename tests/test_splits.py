@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tfreg
-from tfreg.training import loop
+from tfreg.training import recovery
 
 X, Y = np.ones([4, 2], np.float32), np.zeros(4, np.int32)
 
@@ -39,7 +39,12 @@ def test_a_memory_map_stays_one(tmp_path):
     [
         (X, np.zeros(8), ValueError, "x and y must .* got 4 and 8"),
         (X[:0], Y, ValueError, "got 0 and 4"),
-        ({"a": X}, Y, TypeError, "x must be .*got a dict: pass one array"),
+        ({"a": X, "b": {"c": X[:2]}}, Y, ValueError, r'x\["a"\] and x\["b"\]\["c"\] '),
+        ({"a": X}, (Y, Y[:1]), ValueError, r'x\["a"\] and y\[1\] must .* got 4 and 1'),
+        ({}, Y, ValueError, "x must hold an array, got {}"),
+        (X, (), ValueError, r"y must hold an array, got \(\)"),
+        ([[1], [1, 2], [3], [4]], Y, ValueError, "x must .*tf.ragged.constant"),
+        (["a", 1, "b", 2], Y, TypeError, "x must be .* texts, got values of object"),
         (X, np.array(["cat", "dog"] * 2), TypeError, "y must be .*np.unique"),
         (np.array([{}, {}, {}, {}]), Y, TypeError, "x must be .*object"),
         (3.0, Y, ValueError, "x must be .*scalar"),
@@ -48,6 +53,20 @@ def test_a_memory_map_stays_one(tmp_path):
 def test_what_does_not_fit_is_refused_when_the_split_is_made(x, y, kind, message):
     with pytest.raises(kind, match=message):
         tfreg.data.Split(x, y)
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "message"),
+    [
+        (True, TypeError, "weights must be .* got True: write pixels=True"),
+        ({"a": Y, "b": Y}, TypeError, "weights must be an array .* got 2 of them"),
+        (Y[:3], ValueError, "x and weights must have as many .* got 4 and 3: .*weight"),
+        (["a"] * 4, TypeError, "weights must be an array of numbers, got .*object"),
+    ],
+)
+def test_weights_are_one_array_of_numbers(weights, kind, message):
+    with pytest.raises(kind, match=message):
+        tfreg.data.Split(X, Y, weights)
 
 
 def test_encoded_texts_are_classes():
@@ -59,6 +78,9 @@ def test_encoded_texts_are_classes():
 def test_pixels_must_be_uint8():
     with pytest.raises(ValueError, match="x must be uint8 .* got float32"):
         tfreg.data.Split(X, Y, pixels=True)
+    with pytest.raises(ValueError, match="x must be uint8 .* got float32, int32"):
+        tfreg.data.Split({"a": X, "b": Y}, Y, pixels=True)
+    assert tfreg.data.Split({"a": X, "b": Y.astype(np.uint8)}, Y, pixels=True).pixels
 
 
 @pytest.mark.parametrize("label", [3, 7, -1])
@@ -68,7 +90,7 @@ def test_a_label_outside_of_the_classes_ends_a_compiled_training(label):
     step = tfreg.Step(model, loss, tfreg.optimizers.sgd(0.1))
     built = tfreg.Loop(step, tfreg.data.Split(X, [0, 1, label, 2]), batch_size=2)
     with pytest.raises(
-        loop.LossError, match="finite, got nan at step .*range of the labels"
+        recovery.LossError, match="finite, got nan at step .*range of the labels"
     ):
         for epoch in range(2):
             built.train(epoch)

@@ -1,74 +1,221 @@
 """Examples as NumPy arrays, and an order of them that (seed, epoch) gives.
 
-    order = data.permute(len(dataset.train), seed=0, epoch=3)
-    blocks = data.stream(dataset.train, order, examples_per_call=1_000)
+    split = data.Split({"image": x, "age": np.arange(6)}, y)
+    order = data.permute(len(split), seed=0, epoch=3)
+    inputs, targets = split.fetch(order[:2])
 
 The trap: a shuffle buffer has state, so that a resumed run sees another order. Here the
 order of an epoch doesn't depend on earlier ones.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tfreg import _checks
+from tfreg.data import nests
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+Batch = tuple  # (x, y) or (x, y, weights), each a nest of arrays of as many rows.
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples to train on or to evaluate.
+    """Examples in memory or in memory maps, to train on or to evaluate.
 
     Args:
-        x: inputs `[examples, ...]`; an array, a list or a pandas frame of numbers.
-        y: targets `[examples, ...]`, integer classes or floating ones, likewise.
-        pixels: whether x are uint8 pixels, which a Loop then feeds as float32 divided
-            by 255. Without it uint8 are numbers like others, as ids of tokens.
+        x: inputs `[examples, ...]`: an array, a list, a pandas frame of numbers, a
+            tf.RaggedTensor, or a dict or tuple of these, nested in any way. They are
+            numbers or texts. A tuple of lists of numbers is one array.
+        y: targets `[examples, ...]`, integer classes or floating ones, likewise; texts
+            are refused.
+        weights: None, or one array `[examples, ...]` of the examples' weights, or of
+            the weights of their positions.
+        pixels: whether the uint8 arrays of x are pixels, which a Loop then feeds as
+            float32 divided by 255. Without it uint8 are numbers like others, as ids of
+            tokens.
 
     Raises:
-        ValueError: x and y have other lengths, or pixels aren't uint8.
-        TypeError: x or y isn't an array of numbers, as a dict or texts.
+        ValueError: arrays have other lengths, rows of a list have other lengths, a
+            nest is empty, or no array of x is uint8 although `pixels` is True.
+        TypeError: a value isn't an array of numbers (or, in x, of texts).
     """
 
-    x: np.ndarray
-    y: np.ndarray
+    x: Any
+    y: Any
+    weights: Any = None
     pixels: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("x", "y"):
-            object.__setattr__(self, name, _to_array(name, getattr(self, name)))
-        if len(self.x) != len(self.y):
+        for name in ("x", "y", "weights"):
+            value = getattr(self, name)
+            if name != "weights" or value is not None:
+                object.__setattr__(self, name, _to_arrays(name, value))
+        (first, array), *others = self._get_leaves()
+        for name, other in others:
+            if len(self) != _count(other):
+                raise ValueError(
+                    f"{first} and {name} must have as many examples, got "
+                    f"{_count(array)} and {_count(other)}: pass a "
+                    f"{'weight' if name == 'weights' else 'target'} for each input"
+                )
+        dtypes = [str(leaf.dtype) for _, leaf in nests.flatten("x", self.x)]
+        if self.pixels and not any("uint8" in dtype for dtype in dtypes):
             raise ValueError(
-                f"x and y must have as many examples, got {len(self.x)} and "
-                f"{len(self.y)}: pass a target for each input"
-            )
-        if self.pixels and self.x.dtype != np.uint8:
-            raise ValueError(
-                f"x must be uint8 where pixels is True, got {self.x.dtype}: leave "
+                f"x must be uint8 where pixels is True, got {', '.join(dtypes)}: leave "
                 "pixels out"
             )
 
     def __len__(self) -> int:
-        return len(self.y)
+        return _count(self._get_leaves()[0][1])
+
+    def fetch(self, rows: np.ndarray) -> Batch:
+        """Returns examples as a batch (x, y) or (x, y, weights) of NumPy arrays.
+
+        Args:
+            rows: `[n]` ints from 0 to `len(split) - 1`, in any order.
+
+        Returns:
+            The rows of every array, `[n, ...]`; of a RaggedTensor a RaggedTensor.
+        """
+        return nests.convert(lambda leaf: _gather(leaf, rows), self._get_batch())
+
+    @property
+    def spec(self) -> Batch:
+        """The batch's tf.TensorSpecs or tf.RaggedTensorSpecs, of any number of rows."""
+        return nests.convert(_describe, self._get_batch())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, a text's among them."""
+        return sum(_measure(leaf) for _, leaf in self._get_leaves())
+
+    def _get_batch(self) -> Batch:
+        batch = (self.x, self.y, self.weights)
+        return batch[:2] if self.weights is None else batch
+
+    def _get_leaves(self) -> list[tuple[str, Any]]:
+        names = ("x", "y", "weights")
+        parts = zip(names, self._get_batch(), strict=False)
+        return [leaf for name, part in parts for leaf in nests.flatten(name, part)]
 
 
-def _to_array(name: str, values: Any) -> np.ndarray:
-    """Returns the numbers of an array, a list or a pandas frame; a memory map stays."""
+def make_spec(shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Returns the tf.TensorSpec of any number of values; NumPy's texts are tf.string.
+
+    Args:
+        shape: of one example.
+        dtype: of NumPy.
+    """
+    import tensorflow as tf
+
+    kind = tf.string if dtype.kind in "OSU" else tf.as_dtype(dtype)
+    return tf.TensorSpec([None, *shape], kind)
+
+
+def is_text(array: np.ndarray) -> bool:
+    """Returns whether every value of an array is a str or bytes."""
+    return array.dtype.kind in "SU" or (
+        array.dtype.kind == "O"
+        and all(isinstance(value, str | bytes) for value in array.flat)
+    )
+
+
+def _to_arrays(name: str, values: Any) -> Any:
+    leaves = nests.flatten(name, values, _is_nest_of_arrays)
+    if not leaves:
+        raise ValueError(f"{name} must hold an array, got {values!r}: pass one")
+    if name == "weights" and (isinstance(values, bool) or len(leaves) > 1):
+        got = values if isinstance(values, bool) else f"{len(leaves)} of them"
+        advice = "write pixels=True" if values is True else "pass one array"
+        raise TypeError(f"weights must be an array of numbers, got {got}: {advice}")
+    arrays = [_to_array(*leaf) for leaf in leaves]
+    return nests.pack(values, arrays, _is_nest_of_arrays)
+
+
+def _is_nest_of_arrays(value: Any) -> bool:
+    """Returns whether a tuple isn't merely another way to write a list of numbers."""
+    if not isinstance(value, tuple) or hasattr(value, "_fields"):
+        return nests.is_nest(value)
+    return not value or any(
+        _is_nest_of_arrays(item) if nests.is_nest(item) else _is_array(item)
+        for item in value
+    )
+
+
+def _is_array(value: Any) -> bool:
+    return len(getattr(value, "shape", ())) > 0
+
+
+def _is_ragged(value: Any) -> bool:
+    # TensorFlow isn't imported: whoever has a RaggedTensor has imported it.
+    return hasattr(value, "row_splits") and hasattr(value, "flat_values")
+
+
+def _to_array(name: str, values: Any) -> Any:
+    """Returns the array of one leaf; a memory map and a RaggedTensor stay as they are.
+
+    Raises:
+        ValueError: rows of several lengths, or a scalar.
+        TypeError: neither numbers nor, in x, texts.
+    """
+    if _is_ragged(values):
+        return values
     to_numpy = getattr(values, "to_numpy", None) or getattr(values, "numpy", None)
-    array = np.asanyarray(to_numpy() if callable(to_numpy) else values)
-    if isinstance(values, dict) or array.dtype.kind not in "biufc":
-        what = "a dict" if isinstance(values, dict) else f"values of {array.dtype}"
-        advice = "encode texts by np.unique(y, return_inverse=True)[1]"
-        raise TypeError(
-            f"{name} must be an array of numbers, got {what}: "
-            + ("pass one array" if isinstance(values, dict) else advice)
+    # NumPy's own texts take four bytes for each letter of the longest.
+    texts = isinstance(values, list) and values and isinstance(values[0], str | bytes)
+    try:
+        array = np.asanyarray(
+            to_numpy() if callable(to_numpy) else values, object if texts else None
         )
-    if array.ndim == 0:
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must have rows of equal lengths, got several: pass "
+            "tf.ragged.constant(rows), or pad them"
+        ) from error
+    is_input = name[0] == "x"
+    if array.ndim == 0 and array.dtype.kind != "O":
         raise ValueError(f"{name} must be [examples, ...], got a scalar: pass a list")
+    if array.dtype.kind not in "biufc" and not (is_input and is_text(array)):
+        advice = "encode texts by np.unique(y, return_inverse=True)[1]"
+        if is_input:
+            advice = 'pass each column by itself, as {"age": frame["age"]}'
+        raise TypeError(
+            f"{name} must be an array of numbers{' or texts' * is_input}, got values "
+            f"of {array.dtype}: {advice}"
+        )
     return array
+
+
+def _count(leaf: Any) -> int:
+    return int(leaf.shape[0])
+
+
+def _gather(leaf: Any, rows: np.ndarray) -> Any:
+    if not _is_ragged(leaf):
+        return np.asarray(leaf[rows])  # A memory map's rows are in memory now.
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        return tf.gather(leaf, rows)
+
+
+def _describe(leaf: Any) -> Any:
+    if not _is_ragged(leaf):
+        return make_spec(leaf.shape[1:], leaf.dtype)
+    import tensorflow as tf
+
+    return tf.RaggedTensorSpec(
+        [None, *leaf.shape[1:]], leaf.dtype, leaf.ragged_rank, leaf.row_splits.dtype
+    )
+
+
+def _measure(leaf: Any) -> int:
+    if _is_ragged(leaf):
+        splits = sum(row_splits.numpy().nbytes for row_splits in leaf.nested_row_splits)
+        return splits + _measure(leaf.flat_values.numpy())
+    texts = leaf.flat if leaf.dtype.kind == "O" else ()
+    return leaf.nbytes + sum(map(len, texts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,47 +249,3 @@ def permute(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     key = np.array([seed, epoch], np.uint64)  # Without a dtype NumPy may use floats.
     generator = np.random.Generator(np.random.Philox(key=key))
     return generator.permutation(int(num_examples)).astype(np.int32)
-
-
-def stream(
-    split: Split, order: np.ndarray, examples_per_call: int
-) -> "tf.data.Dataset":
-    """Returns the examples in blocks, for data larger than the device's memory.
-
-    Blocks are gathered on the host, up to two in advance. Arrays may be memory maps.
-
-    Args:
-        split: the examples.
-        order: `[n]` integers from 0 to `len(split) - 1`, such as those of `permute`.
-        examples_per_call: int >= 1, the rows of a block; the last block may be smaller.
-
-    Returns:
-        A tf.data.Dataset of (x, y), `[rows, ...]` each; only `rows` isn't static.
-
-    Raises:
-        ValueError: `order` or `examples_per_call` isn't as above.
-    """
-    import tensorflow as tf
-
-    _checks.check_int("examples_per_call", examples_per_call, 1, 2**31 - 1)
-    rows = np.array(order)
-    fits = rows.ndim == 1 and rows.dtype.kind in "iu"
-    if not fits or (rows.size and not 0 <= rows.min() <= rows.max() < len(split)):
-        raise ValueError(
-            f"order must be [n] ints in [0, {len(split)}), got {rows.tolist()!r:.60}: "
-            "write permute(len(split), seed, epoch)"
-        )
-    arrays = (split.x, split.y)
-    dtypes = [tf.as_dtype(array.dtype) for array in arrays]
-    shapes = [[None, *array.shape[1:]] for array in arrays]
-
-    def gather(start: np.ndarray) -> list[np.ndarray]:
-        block = rows[start : start + examples_per_call]
-        return [np.asarray(array[block]) for array in arrays]
-
-    def fetch(start: "tf.Tensor") -> tuple["tf.Tensor", ...]:
-        block = tf.numpy_function(gather, [start], dtypes)
-        return tuple(map(tf.ensure_shape, block, shapes))
-
-    starts = tf.data.Dataset.range(0, rows.size, int(examples_per_call))
-    return starts.map(fetch).prefetch(2)

