@@ -4,6 +4,7 @@ from tfreg.layers.base import Layer
 from tfreg.layers.core import Conv2D, Dense, Flatten, SeparableConv2D
 from tfreg.layers.dropout import Dropout
 from tfreg.layers.embedding import Embedding
+from tfreg.layers.foreign import keras_layer
 from tfreg.layers.normalization import BatchNorm
 from tfreg.layers.sequential import Sequential
 
@@ -17,4 +18,5 @@ __all__ = [
     "Layer",
     "SeparableConv2D",
     "Sequential",
+    "keras_layer",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import terms
+from tfreg.collections import parts, terms
 
 
 class Freezable(tf.Module):
@@ -36,5 +36,9 @@ class Freezable(tf.Module):
         for module in (self, *self.submodules):
             if isinstance(module, Freezable):
                 module.__dict__["_trains"] = value
-        for variable in self.variables:
+        own: Any = tf.Module.variables
+        for variable in own.fget(self):
             terms.set_trainable(variable, value)
+        for part in parts.list_parts(self):
+            if parts.is_keras(part):
+                part.trainable = value

@@ -4,7 +4,8 @@
     model = tfreg.layers.Sequential(layers)
     logits = model(x, training=True)
 
-The trap: a member that is never trained, such as a Keras layer among those of tfreg.
+The trap: a member that is never trained, such as a Keras layer, whose variables a
+tf.Module doesn't list. A Sequential does.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import _checks
-from tfreg.collections import parts
 from tfreg.layers import base, foreign, freezing, naming
 
 
@@ -21,12 +21,13 @@ class Sequential(freezing.Freezable):
     """Layers applied in sequence; unnamed ones get the names `dense_0`, `dense_1`, ...
 
     Args:
-        layers: layers of tfreg, or functions of a tensor such as `tf.nn.relu`. A member
-            with an argument `training` gets its value.
+        layers: layers of tfreg or Keras, or functions of a tensor such as `tf.nn.relu`.
+            A member with an argument `training` gets its value. The variables of Keras
+            layers are listed with the others; their penalties count in a `tfreg.Step`,
+            or where your loop adds the layers' `losses` by `tfreg.add_loss`.
 
     Raises:
-        TypeError: a member isn't callable, is a class, or is a Keras layer to be
-            trained or penalized, which may be detected in the first call only.
+        TypeError: a member isn't callable, or is a class.
         ValueError: two layers have the same name.
 
     Source: `keras.Sequential`.
@@ -35,8 +36,6 @@ class Sequential(freezing.Freezable):
     def __init__(self, layers: Sequence[Callable]) -> None:
         super().__init__()
         members = tuple(_checks.check_function("layers", m, "[f, g]") for m in layers)
-        for member in members:
-            foreign.check_keras("layers", member)
         self._takes_training = tuple(map(naming.takes_training, members))
         self.layers = members
         naming.set_names(naming.find_layers(members))
@@ -52,7 +51,14 @@ class Sequential(freezing.Freezable):
         foreign.check_symbolic(f"a {type(self).__name__}", inputs)
         for layer, takes in zip(self.layers, self._takes_training, strict=True):
             inputs = layer(inputs, training=training) if takes else layer(inputs)
-            if parts.is_keras(layer):
-                # Some create their weights only in the call.
-                foreign.check_keras("layers", layer)
         return inputs
+
+    @property
+    def trainable_variables(self) -> tuple[tf.Variable, ...]:
+        """The variables to train, those of Keras layers last."""
+        return foreign.add_variables(self, super().trainable_variables, True)
+
+    @property
+    def variables(self) -> tuple[tf.Variable, ...]:
+        """All variables, those of Keras layers last."""
+        return foreign.add_variables(self, super().variables, False)

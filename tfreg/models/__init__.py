@@ -1,5 +1,6 @@
-"""Two small reference models, to try a regularizer or a loop."""
+"""Any model as one record, and two small reference models."""
 
+from tfreg.models.adapt import adapt
 from tfreg.models.reference import CNN, MLP
 
-__all__ = ["CNN", "MLP"]
+__all__ = ["CNN", "MLP", "adapt"]
