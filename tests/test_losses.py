@@ -352,6 +352,45 @@ def test_permuted_examples_have_permuted_losses_and_the_same_total(array, order,
     np.testing.assert_allclose(total, losses.total_loss(want), rtol=1e-15 * 6)
 
 
+# One loss per position
+
+
+@pytest.mark.parametrize("how", ["eager", "function", "xla"])
+@pytest.mark.parametrize("member", FAMILY)
+def test_each_position_has_its_loss_whose_mean_is_that_of_the_example(member, how, rng):
+    labels, logits = make_pair(rng, member, 3, tf.float64)
+    each = losses.take_each(FAMILY[member][0])
+    if how != "eager":
+        each = tf.function(each, jit_compile=how == "xla")
+    got = each(labels, logits)
+    want, _ = FAMILY[member][3](labels.numpy(), logits.numpy())
+    assert got.shape == (4, 2, 3)
+    assert_close(got, want, ROUNDING[tf.float64])
+    per_example = FAMILY[member][0](labels, logits)
+    np.testing.assert_allclose(per_example, mean_per_example(want), rtol=1e-14)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", None])
+def test_a_keras_loss_is_taken_before_it_is_reduced(reduction, rng):
+    y, outputs = rng.normal(size=(2, 4, 3, 2)).astype(np.float32)
+    loss = keras.losses.MeanSquaredError(reduction=reduction)
+    for given in (loss, functools.partial(loss)):
+        got = losses.take_each(given)(y, outputs)
+        np.testing.assert_allclose(got, ((y - outputs) ** 2).mean(-1), rtol=1e-6)
+
+
+def test_other_losses_are_taken_as_they_are():
+    class Own:
+        def __call__(self, y, outputs):
+            return outputs
+
+    for loss in (Own(), lambda y, outputs: outputs, keras.losses.mean_squared_error):
+        assert losses.take_each(loss) is loss
+        assert losses.find_targets(loss) == (None, 0.0)
+    huber = functools.partial(losses.huber, delta=0.25)
+    assert losses.find_targets(huber) == ("numbers", 0.0)
+
+
 # Shapes that don't fit
 
 
@@ -547,10 +586,43 @@ def test_weights_are_averaged_as_by_tf1_over_those_that_are_not_zero(rng):
     assert got.numpy() == 9.0
 
 
-def test_weights_that_do_not_fit_the_data_loss_are_refused():
-    message = re.escape("weights must have shape (4,), got (3,): pass one weight per")
-    with pytest.raises(ValueError, match=f"^{message}"):
-        losses.total_loss(tf.zeros([4, 2]), weights=tf.zeros([3]))
+@pytest.mark.parametrize("how", ["eager", "function", "xla"])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_weights_per_position_are_averaged_as_by_tf1(ndim, how, rng):
+    data = rng.normal(size=(4, 2, 3))
+    weights = rng.integers(0, 3, data.shape[:ndim]).astype(np.float64)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        wide = weights.reshape(*weights.shape, *[1] * (3 - ndim))
+        want = session.run(tf1.compute_weighted_loss(data, wide))
+
+    def total(data, weights):
+        return losses.total_loss(data, weights=weights)
+
+    total = total if how == "eager" else tf.function(total, jit_compile=how == "xla")
+    got = total(tf.constant(data), tf.constant(weights))
+    np.testing.assert_allclose(got, want, rtol=1e-6)  # TF1 computes in float32
+    assert 0 in weights and got != data.mean()
+
+
+@pytest.mark.parametrize(
+    "weights, want",
+    [((3,), (4,)), ((3, 2), (4, 2)), ((4, 3), (4, 2)), ((4, 1), (4, 2))]
+    + [((4, 2, 1), (4, 2)), ((), (4,))],
+)
+def test_weights_that_do_not_fit_the_data_loss_are_refused(weights, want):
+    message = f"weights must have shape {want}, got {weights}: pass one weight per"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        losses.total_loss(tf.zeros([4, 2]), weights=tf.zeros(weights))
+
+
+def test_weights_of_ragged_rows_do_not_fit_a_tensor():
+    ragged = tf.ragged.constant([[1.0], [1.0, 2.0]])
+    message = r"^weights must have shape \(2, 2\), got \(2, None\): pass one weight per"
+    with pytest.raises(ValueError, match=message):
+        losses.total_loss(tf.zeros([2, 2]), weights=ragged)
+
+
+def test_weights_need_losses_per_example_and_a_scalar_its_number():
     message = "^data_loss must be per example where there are weights, got a scalar"
     with pytest.raises(ValueError, match=message):
         losses.total_loss(tf.constant(1.0), weights=tf.zeros([3]))

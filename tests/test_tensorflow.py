@@ -79,6 +79,34 @@ def test_a_trace_knows_the_functions_that_it_calls(compiled):
     assert outer(tf.ones([])) == 2.0
 
 
+def test_a_trace_lists_what_a_call_runs():
+    @tf.function
+    def step(x):
+        tf.sin(x)
+        tf.print(x)
+        return tf.cos(x)
+
+    graph = step.get_concrete_function(tf.TensorSpec([])).graph
+    operations = map(graph.get_operation_by_name, _tensorflow.list_results(graph))
+    types = {operation.type for operation in operations}
+    assert types == {"Identity", "PrintV2"}, "FuncGraph.outputs, control_outputs"
+    assert _tensorflow.list_results(tf.Graph()) is None
+
+
+def test_kernels_are_listed_with_their_types():
+    numbers = {"T": {tf.float32.as_datatype_enum}}
+    strings = {"T": {tf.string.as_datatype_enum}}
+    built_for_gpus = tf.test.is_built_with_cuda()
+    for device_type in ("CPU", "XLA_CPU_JIT", "XLA_GPU_JIT")[: 2 + built_for_gpus]:
+        has_kernel = _tensorflow.has_kernel("MatMul", device_type)
+        assert has_kernel, "framework.kernels.get_registered_kernels_for_op"
+        assert _tensorflow.has_kernel("MatMul", device_type, numbers)
+        assert not _tensorflow.has_kernel("MatMul", device_type, strings)
+    assert _tensorflow.has_kernel("AsString", "CPU")
+    assert not _tensorflow.has_kernel("AsString", "XLA_CPU_JIT")
+    assert not _tensorflow.has_kernel("NoSuchOperation", "CPU")
+
+
 def test_a_function_is_told_from_a_branch():
     kinds = {}
 

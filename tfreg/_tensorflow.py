@@ -7,12 +7,14 @@ The trap: an undocumented name that the next TensorFlow removes. This module con
 all of them, and `tests/test_tensorflow.py` reports which feature needs a broken one.
 """
 
+import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import record
+from tensorflow.python.framework import kernels
 
 
 def is_recording() -> bool:
@@ -80,6 +82,56 @@ def find_called(chain: Sequence[tf.Graph]) -> set[tf.Graph]:
     return {*chain, *(function.graph for function in functions)}
 
 
+def list_results(graph: tf.Graph) -> list[str] | None:
+    """Returns the names of the operations that a call of a traced function has to run.
+
+    These are its outputs and its side effects. A plain graph has no such list: None.
+    """
+    if not hasattr(graph, "control_outputs"):
+        return None
+    operations = [output.op for output in graph.outputs] + graph.control_outputs
+    return [operation.name for operation in operations]
+
+
+def has_kernel(
+    op_type: str, device_type: str, types: Mapping[str, Collection[int]] | None = None
+) -> bool:
+    """Returns whether an operation has a kernel, for example in XLA.
+
+    The other way to know is a compilation, which takes up to seconds and runs nowhere
+    but on that device.
+
+    Args:
+        op_type: for example "MatMul".
+        device_type: for example "CPU", "XLA_CPU_JIT" or "XLA_GPU_JIT". A TensorFlow
+            that was built for GPUs lists their kernels on machines without a GPU, too.
+        types: the operation's attributes that are types, as numbers of `DataType`.
+    """
+    types = types or {}
+    return any(
+        all(allowed.issuperset(types.get(name, ())) for name, allowed in kernel.items())
+        for kernel in _list_kernels(op_type, device_type)
+    )
+
+
+@functools.cache
+def _list_kernels(op_type: str, device_type: str) -> list[dict[str, frozenset[int]]]:
+    """Returns the types that each kernel takes, by the attribute's name."""
+    _register_kernels()
+    return [
+        {c.name: frozenset(c.allowed_values.list.type) for c in kernel.constraint}
+        for kernel in kernels.get_registered_kernels_for_op(op_type).kernel
+        if kernel.device_type == device_type
+    ]
+
+
+@functools.cache
+def _register_kernels() -> None:
+    # XLA's kernels are registered by the first compilation in the process.
+    with tf.init_scope(), tf.device("CPU:0"):
+        tf.function(tf.identity, jit_compile=True)(0.0)
+
+
 def is_function(graph: tf.Graph) -> bool:
     """Returns whether a graph is that of a tf.function, not of a branch or loop.
 
@@ -105,3 +157,16 @@ def write_event(writer: tf.summary.SummaryWriter, event: bytes) -> None:
     `tf.summary` writes only summaries, but a resumed run needs a session's START.
     """
     tf.raw_ops.ImportEvent(writer=writer._resource, event=event)
+
+
+@tf.autograph.experimental.do_not_convert
+def assign(variable: tf.Variable, value: tf.Tensor) -> None:
+    """Assigns the same value in each replica; across replicas, to all copies.
+
+    In a replica `variable.assign` aggregates, which a compiled replica can't.
+    """
+    if tf.distribute.in_cross_replica_context():
+        variable.assign(value)
+        return
+    value = tf.cast(value, variable.dtype)
+    tf.raw_ops.AssignVariableOp(resource=get_handle(variable), value=value)

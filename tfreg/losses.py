@@ -7,10 +7,11 @@ The traps: a penalty added N times on N replicas, and a mean of means over batch
 different sizes. `total_loss` takes losses per example, and reduces them itself.
 """
 
+import functools
 import math
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -49,7 +50,6 @@ def _pair(labels: Any, predictions: Any) -> tuple[tf.Tensor, tf.Tensor]:
     return labels, predictions
 
 
-@scopes.do_not_convert
 def sparse_softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Returns `-log softmax(logits)[label]` for each example.
 
@@ -65,6 +65,11 @@ def sparse_softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Ten
 
     Source: `tf.compat.v1.losses.sparse_softmax_cross_entropy`.
     """
+    return totals.average_each(_sparse_softmax_each(labels, logits))
+
+
+@scopes.do_not_convert
+def _sparse_softmax_each(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     # TensorFlow's kernel takes only int32 and int64.
     labels, logits = tf.cast(labels, tf.int64), totals.widen(logits)
     if logits.shape.rank == 0:
@@ -79,8 +84,7 @@ def sparse_softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Ten
             f"labels must have shape {logits.shape[:-1]}, got {labels.shape}: "
             "pass one integer class per example, or use softmax_cross_entropy"
         )
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    return totals.average_each(losses)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
 def softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -98,9 +102,12 @@ def softmax_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Source: `tf.compat.v1.losses.softmax_cross_entropy`.
     """
+    return totals.average_each(_softmax_each(labels, logits))
+
+
+def _softmax_each(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     labels, logits = _pair(labels, logits)
-    losses = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
-    return totals.average_each(losses)
+    return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
 
 
 def sigmoid_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -118,9 +125,12 @@ def sigmoid_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Source: `tf.compat.v1.losses.sigmoid_cross_entropy`.
     """
+    return totals.average_each(_sigmoid_each(labels, logits))
+
+
+def _sigmoid_each(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     labels, logits = _pair(labels, logits)
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
-    return totals.average_each(losses)
+    return tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
 
 
 def mean_squared_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
@@ -138,8 +148,12 @@ def mean_squared_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
 
     Source: `tf.compat.v1.losses.mean_squared_error`.
     """
+    return totals.average_each(_square_each(labels, predictions))
+
+
+def _square_each(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
     labels, predictions = _pair(labels, predictions)
-    return totals.average_each(tf.math.squared_difference(predictions, labels))
+    return tf.math.squared_difference(predictions, labels)
 
 
 def mean_absolute_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
@@ -157,8 +171,12 @@ def mean_absolute_error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
 
     Source: `tf.compat.v1.losses.absolute_difference`.
     """
+    return totals.average_each(_absolute_each(labels, predictions))
+
+
+def _absolute_each(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
     labels, predictions = _pair(labels, predictions)
-    return totals.average_each(tf.abs(predictions - labels))
+    return tf.abs(predictions - labels)
 
 
 def huber(labels: tf.Tensor, predictions: tf.Tensor, delta: float = 1.0) -> tf.Tensor:
@@ -180,6 +198,12 @@ def huber(labels: tf.Tensor, predictions: tf.Tensor, delta: float = 1.0) -> tf.T
 
     Source: `tf.compat.v1.losses.huber_loss`.
     """
+    return totals.average_each(_huber_each(labels, predictions, delta))
+
+
+def _huber_each(
+    labels: tf.Tensor, predictions: tf.Tensor, delta: float = 1.0
+) -> tf.Tensor:
     if not (math.isfinite(delta) and delta > 0):
         raise ValueError(
             f"delta must be a finite float > 0, got {delta!r}: write for example 1.0"
@@ -187,7 +211,7 @@ def huber(labels: tf.Tensor, predictions: tf.Tensor, delta: float = 1.0) -> tf.T
     labels, predictions = _pair(labels, predictions)
     error = tf.abs(predictions - labels)
     quadratic = tf.minimum(error, delta)
-    return totals.average_each(quadratic**2 / 2 + delta * (error - quadratic))
+    return quadratic**2 / 2 + delta * (error - quadratic)
 
 
 def hinge(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -205,19 +229,29 @@ def hinge(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Source: `tf.compat.v1.losses.hinge_loss`.
     """
+    return totals.average_each(_hinge_each(labels, logits))
+
+
+def _hinge_each(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     labels, logits = _pair(labels, logits)
-    return totals.average_each(tf.nn.relu(1 - (2 * labels - 1) * logits))
+    return tf.nn.relu(1 - (2 * labels - 1) * logits)
 
 
-# The kind of targets of a loss, which determines the accuracy.
-_TARGETS: dict[Any, str] = {
-    sparse_softmax_cross_entropy: "classes",
-    softmax_cross_entropy: "one-hot",
-    sigmoid_cross_entropy: "binary",
-    hinge: "binary",
-    mean_squared_error: "numbers",
-    mean_absolute_error: "numbers",
-    huber: "numbers",
+class _Kind(NamedTuple):
+    """The losses before they are averaged, and the kind of their targets."""
+
+    each: DataLoss
+    targets: str
+
+
+_KINDS: dict[Any, _Kind] = {
+    sparse_softmax_cross_entropy: _Kind(_sparse_softmax_each, "classes"),
+    softmax_cross_entropy: _Kind(_softmax_each, "one-hot"),
+    sigmoid_cross_entropy: _Kind(_sigmoid_each, "binary"),
+    hinge: _Kind(_hinge_each, "binary"),
+    mean_squared_error: _Kind(_square_each, "numbers"),
+    mean_absolute_error: _Kind(_absolute_each, "numbers"),
+    huber: _Kind(_huber_each, "numbers"),
 }
 _KERAS_TARGETS = {  # By part of the class name; the first match counts.
     "Sparse": "classes",
@@ -229,12 +263,23 @@ _KERAS_TARGETS = {  # By part of the class name; the first match counts.
 
 
 def take_each(loss: DataLoss) -> DataLoss:
-    """Returns a loss as a function that returns losses per example.
+    """Returns a loss as a function that returns losses per example or position.
 
-    A call of a `keras.losses.Loss` reduces them, and divides by the number of replicas.
-    Its public method `call` does neither.
+    Args:
+        loss: one of tfreg's, which is then not averaged; a `keras.losses.Loss`, whose
+            call reduces, and divides by the number of replicas, where its public method
+            `call` does neither; a `functools.partial` of these; or any other callable,
+            which is returned as it is.
     """
-    return loss.call if isinstance(loss, tf.keras.losses.Loss) else loss
+    if isinstance(loss, functools.partial):
+        return functools.partial(take_each(loss.func), *loss.args, **loss.keywords)
+    if isinstance(loss, tf.keras.losses.Loss):
+        return loss.call
+    return _KINDS[loss].each if _is_ours(loss) else loss
+
+
+def _is_ours(loss: Any) -> bool:
+    return isinstance(loss, types.FunctionType) and loss in _KINDS
 
 
 def find_targets(loss: DataLoss) -> tuple[str | None, float]:
@@ -244,9 +289,10 @@ def find_targets(loss: DataLoss) -> tuple[str | None, float]:
         `classes`, `one-hot`, `binary`, `numbers`, or None for an unknown loss; and the
         output above which the prediction is 1: 0.0 for a logit.
     """
+    if isinstance(loss, functools.partial):
+        return find_targets(loss.func)
     if not isinstance(loss, tf.keras.losses.Loss):
-        known = _TARGETS.get(loss) if isinstance(loss, types.FunctionType) else None
-        return known, 0.0
+        return _KINDS[loss].targets if _is_ours(loss) else None, 0.0
     kind = type(loss).__name__
     targets = next(t for word, t in _KERAS_TARGETS.items() if word in kind)
     is_probability = targets == "binary" and not getattr(loss, "from_logits", True)

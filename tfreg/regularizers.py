@@ -124,6 +124,11 @@ class SumRegularizer:
         return cls(config["name"], members)
 
 
+def is_scale(variable: tf.Variable) -> bool:
+    """Returns whether a variable has been read as the scale of a regularizer."""
+    return getattr(variable, "_tfreg_is_scale", False)
+
+
 def no_regularizer(weights: tf.Tensor) -> None:
     """Returns None, no penalty. Source: `tf.compat.v1.no_regularizer`."""
     del weights
@@ -132,6 +137,8 @@ def no_regularizer(weights: tf.Tensor) -> None:
 def _read(scale: Scale) -> Any:
     """Returns the current value of a scale; calls a function with the step's number."""
     if not callable(scale) or isinstance(scale, tf.Variable):
+        if isinstance(scale, tf.Variable):
+            scale._tfreg_is_scale = True
         return scale
     step = scopes.get_step_number()
     if step is None:

@@ -267,10 +267,14 @@ def _list_targets(model: Any) -> "tuple[list[base.Layer], list[_Other]]":
     own = {
         id(getattr(layer, name, None)) for layer in layers for name in layer.parameters
     }
+    keras = [part for part in unique if parts.is_keras_variable(part)]
+    held = {id(parts.unwrap(variable)) for variable in keras}
     others = []
     for path, part in named:
-        if not terms.is_variable(part) or id(part) in own or not part.trainable:
+        if not terms.is_variable(part) or not part.trainable:
             continue
+        if id(parts.unwrap(part)) in own or id(part) in held:
+            continue  # The latter is listed with the Keras variable that holds it.
         if tf.as_dtype(part.dtype).is_floating:
             path = getattr(part, "path", path)  # A Keras variable has a path.
             layer = path.rpartition("/")[0] or getattr(model, "name", "")

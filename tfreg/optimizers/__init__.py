@@ -3,6 +3,8 @@
 For authors of training steps: `adam(1e-3).apply(gradients, variables)`.
 """
 
+from tfreg._tensorflow import assign
+from tfreg.optimizers.foreign import adapt
 from tfreg.optimizers.gradients import global_norm, sum_over_replicas
 from tfreg.optimizers.kernels import (
     Optimizer,
@@ -19,6 +21,8 @@ __all__ = [
     "adagrad",
     "adam",
     "adamw",
+    "adapt",
+    "assign",
     "global_norm",
     "momentum",
     "rmsprop",

@@ -47,6 +47,7 @@ class Optimizer(tf.Module):
         step: int64 scalar variable, the number of updates applied.
         slots: name of a slot -> its variables, in the order of `build`.
         takes_rows: whether IndexedSlices update only the rows looked up.
+        sums_over_replicas: whether an update of summed gradients sums them again.
 
     Raises:
         ValueError: a number is out of range.
@@ -68,6 +69,7 @@ class Optimizer(tf.Module):
                 "learning_rate", learning_rate, _RATE, as_float32=True
             )
         self._learning_rate = learning_rate
+        self.sums_over_replicas = False
         self._kernel, self._sparse, self._correct = kernel, sparse, correct
         self.takes_rows = sparse is not None
         self._weight_decay = _checks.check_float(
@@ -280,8 +282,8 @@ def adamw(
     log_1, log_2 = (math.log(beta) if beta else -math.inf for beta in (beta_1, beta_2))
 
     def correct(rate, step):
-        t = tf.cast(step + 1, tf.float32)
-        # expm1, as 1 - 0.999 ** t in float32 has four digits.
+        rate, t = tf.cast(rate, tf.float64), tf.cast(step + 1, tf.float64)
+        # In float32 1 - 0.999 ** t has four digits; variables may be float64.
         return -rate * tf.sqrt(-tf.math.expm1(t * log_2)) / tf.math.expm1(t * log_1)
 
     def kernel(var, m, v, lr, grad):
