@@ -69,6 +69,7 @@ FIELDS = {
     "precision": st.sampled_from(config.PRECISIONS),
     "epochs": COUNT,
     "seed": st.integers(0, 2**31 - 1),
+    "compile": st.sampled_from(config.COMPILES),
     "strategy": st.sampled_from(config.STRATEGIES),
     "logical_devices": st.integers(0, 64),
     "patience": st.none() | COUNT,

@@ -53,15 +53,35 @@ def test_total_of_the_own_loop_is_data_and_penalties():
 
 def test_each_total_of_the_gan_counts_its_own_model():
     example = load("gan")
-    example.train_step(tf.zeros([2, 2]), tf.zeros([2, example.NOISE]))
-    scales = [(example.generator, 1e-5), (example.discriminator, 1e-3)]
-    for model, scale in scales:
+    batch = tf.zeros([2, 2]), tf.zeros([2, example.NOISE])
+    models = [(example.generator, 1e-5), (example.discriminator, 1e-3)]
+    example.train_step(*batch)  # creates the variables
+    penalties = []
+    for model, scale in models:
         kernels = [v.numpy() for v in model.variables if v.shape.rank == 2]
         assert len(kernels) == 3
-        expected = sum(scale * np.sum(kernel**2) / 2 for kernel in kernels)
-        # Float32.
-        got = tfreg.losses.total_loss(tf.zeros([1]), model)
-        np.testing.assert_allclose(got, expected, rtol=1e-5)
+        penalties.append(sum(scale * np.sum(kernel**2) / 2 for kernel in kernels))
+    real, noise = batch
+    got = example.g_step(noise, real).regularization
+    np.testing.assert_allclose(got, penalties[0], rtol=1e-5)  # Float32.
+    got = example.d_step(noise, real).regularization
+    np.testing.assert_allclose(got, penalties[1], rtol=1e-5)
+
+
+def test_each_step_of_the_gan_trains_its_own_model():
+    example = load("gan")
+    batch = tf.ones([2, example.NOISE]), tf.zeros([2, 2])
+    example.train_step(*batch[::-1])
+    models = example.generator, example.discriminator
+    for k, step in enumerate([example.g_step, example.d_step]):
+        before = [[v.numpy() for v in model.variables] for model in models]
+        step(*batch)
+        after = [[v.numpy() for v in model.variables] for model in models]
+        changed = [
+            any(not np.array_equal(a, b) for a, b in zip(*pair, strict=True))
+            for pair in zip(before, after, strict=True)
+        ]
+        assert changed == [k == 0, k == 1]
 
 
 def test_gan_learns_the_circle():
@@ -69,6 +89,70 @@ def test_gan_learns_the_circle():
     # The circle's radius is 1; before training all points are within 0.5 of 0.
     assert 0.8 < np.mean(radii) < 1.2
     assert np.std(radii) < 0.3
+
+
+@pytest.mark.slow  # Half of it traces 155 layers.
+def test_mobilenet_trains_on_a_folder(tmp_path, rng, capsys):
+    for k, name in enumerate(["dark", "light"]):
+        (tmp_path / name).mkdir()
+        for i in range(32):
+            image = rng.integers(0, 128, (36, 40, 3)) + 128 * k
+            encoded = tf.io.encode_png(np.uint8(image)).numpy()
+            (tmp_path / name / f"{i}.png").write_bytes(encoded)
+    example = load("mobilenet")
+    model, report = example.train(tmp_path, 6)
+    kernels = [v.numpy() for v in model.trainable_variables if v.shape.rank > 1]
+    assert len(kernels) == len(report.penalties) == 53
+    expected = 1e-4 * sum(np.sum(kernel.astype(np.float64) ** 2) for kernel in kernels)
+    np.testing.assert_allclose(report.regularization, expected / 2, rtol=1e-5)
+    losses = re.findall(r"epoch \d: (\d\.\d+) ", capsys.readouterr().out)
+    assert len(losses) == 6 and float(losses[5]) < float(losses[0])
+
+
+def test_sonnet_learns_and_is_penalized():
+    model, accuracy = load("sonnet_model").main()
+    assert accuracy > 0.85
+    total = tfreg.losses.total_loss(tf.zeros([1]), model)
+    kernels = [layer.w.numpy() for layer in (model.hidden, model.logits)]
+    expected = 1e-4 * sum(np.sum(kernel**2) / 2 for kernel in kernels)
+    expected += 1e-4 * np.sum(np.abs(model.logits.b.numpy()))
+    np.testing.assert_allclose(total, expected, rtol=1e-5)  # Float32.
+
+
+def test_tfrecords_are_learned(tmp_path):
+    example = load("tfrecord")
+    report = example.main()
+    assert report.num_steps == 32
+    assert report.metrics["accuracy"] > 0.9
+    pipeline = example.make_pipeline(example.write(tmp_path))
+    orders = [
+        np.concatenate([x.ravel() for x, _ in pipeline.open(*key).as_numpy_iterator()])
+        for key in [(0, 1), (0, 1), (1, 0)]
+    ]
+    assert np.array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[0], orders[2])
+    assert np.array_equal(np.sort(orders[0]), np.sort(orders[2]))
+
+
+def test_two_outputs_are_learned():
+    report = load("two_outputs").main()
+    names = {"digit/accuracy", "digit/top_3", "ink/r2"}
+    assert set(report.metrics) == names
+    assert report.metrics["digit/accuracy"] > 0.85
+    assert report.metrics["digit/top_3"] > report.metrics["digit/accuracy"]
+    assert report.metrics["ink/r2"] > 0.2
+    # Loss weights: the total's data loss is the weighted sum.
+    expected = report.data_losses["digit"] + 0.5 * report.data_losses["ink"]
+    np.testing.assert_allclose(report.loss, expected, rtol=1e-5)
+
+
+def test_rdrop_learns_and_reports_its_divergence(capsys):
+    report = load("rdrop").main()
+    assert report.metrics["accuracy"] > 0.85
+    # In training two masks differ; in an evaluation there is no dropout.
+    first, *_ = re.findall(r"'rdrop': (\d\.\d+)", capsys.readouterr().out)
+    assert float(first) > 0.01
+    assert report.metrics["divergence"] == 0.0
 
 
 @pytest.mark.slow

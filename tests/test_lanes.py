@@ -34,7 +34,7 @@ def list_losses(run, num_steps):
     while len(found) < num_steps:
         done = summed = 0.0
         for report in run.loop.iterate(epoch):
-            examples = min(report.num_steps * run.loop.batch_size, len(run.loop.split))
+            examples = min(report.num_steps * run.loop.batch_size, len(run.loop.source))
             total = report.loss * examples
             loss = (total - summed) / (examples - done)
             found.append((loss, report.regularization))

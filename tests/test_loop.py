@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfreg
-from tfreg import data, layers, losses, models, optimizers
+from tfreg import data, layers, losses, models, optimizers, rules
 from tfreg.training import loop, step
 
 SCALE = 1e-3
@@ -21,16 +21,16 @@ def mnist5k():
     return data.load("mnist5k")
 
 
-def make_loop(split, regularizer=None, widths=(16, 10), **options):
+def make_loop(split, regularizer=None, widths=(16, 10), optimizer=None, **options):
     """Returns a loop around a small MLP; `options` are those of Loop."""
     model = models.MLP(list(widths), kernel_regularizer=regularizer, seed=0)
     loss = losses.sparse_softmax_cross_entropy
-    made = step.Step(model, loss, optimizers.adam(1e-3))
+    made = step.Step(model, loss, optimizer or optimizers.adam(1e-3))
     return loop.Loop(made, split, **options)
 
 
 def take(split, count):
-    return data.Split(split.x[:count], split.y[:count], split.pixels)
+    return data.Split(split.x[:count], split.y[:count], pixels=split.pixels)
 
 
 def get_weights(made):
@@ -81,10 +81,8 @@ def test_first_hundred_losses_are_those_of_keras(mnist5k):
 
 def test_every_example_counts_once_an_epoch_the_smaller_batch_too(mnist5k):
     split = take(mnist5k.train, 101)
-    made = make_loop(split, batch_size=25)
     # Steps too small to change a weight, so that the epoch's mean is the model's.
-    made.step.optimizer = optimizers.sgd(1e-30)
-    made.step.optimizer.build(made.step.model.trainable_variables)
+    made = make_loop(split, batch_size=25, optimizer=optimizers.sgd(1e-30))
     report, want = made.train(0), made.evaluate(split)
     assert report.num_steps == made.steps_per_epoch == 5
     assert report.loss == pytest.approx(want.loss, rel=1e-6)
@@ -119,9 +117,9 @@ def test_nothing_is_traced_after_the_first_epoch(mnist5k):
     for epoch in range(3):
         made.train(epoch)
         made.evaluate(mnist5k.validation)
-        traced = (made._steps, made._compiled, made._evaluation)
+        traced = (made._steps, made._one, made._evaluation)
         counts.append([f.experimental_get_tracing_count() for f in traced])
-    assert counts[0] == counts[1] == counts[2] == [2, 2, 1]
+    assert counts[0] == counts[1] == counts[2] == [2, 2, 2]
 
 
 def test_calls_of_any_length_give_the_same_bits(mnist5k):
@@ -175,7 +173,7 @@ def test_penalties_add_up_to_the_total(mnist5k):
         assert report.total == pytest.approx(total, rel=1e-6)
 
 
-def test_regression_has_no_accuracy(rng):
+def test_regression_has_its_metrics_and_no_accuracy(rng):
     x = rng.normal(size=(200, 3)).astype(np.float32)
     y = (x @ np.float32([[1.0], [-2.0], [0.5]])).astype(np.float32)
     split = data.Split(x, y)
@@ -185,8 +183,26 @@ def test_regression_has_no_accuracy(rng):
     )
     for epoch in range(40):
         report = made.train(epoch)
-    assert report.metrics == {}
+    assert set(report.metrics) == {"mean_absolute_error", "r2"}
+    assert report.metrics["r2"] > 0.99
     assert report.loss < 1e-2
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("epochs", [0, 1], ids=["before", "after"])
+def test_a_penalty_that_is_added_later_counts(mnist5k, two_replicas, replicas, epochs):
+    strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
+    split = take(mnist5k.train, 64)
+    with strategy.scope():
+        made = make_loop(split, batch_size=32)
+        for epoch in range(epochs):
+            made.train(epoch)
+        rules.apply("l2(10)@kernel", made.step.model)
+    kernels = [v for v in made.step.model.trainable_variables if v.shape.rank > 1]
+    before = sum(float(tf.nn.l2_loss(v)) for v in kernels)
+    assert made.evaluate(split).regularization == pytest.approx(10 * before, rel=1e-5)
+    made.train(epochs)
+    assert sum(float(tf.nn.l2_loss(v)) for v in kernels) < before
 
 
 def test_scale_changes_without_a_retrace(mnist5k):
@@ -207,10 +223,12 @@ def test_sizes_are_positive_ints(mnist5k, name, value):
 
 def test_what_is_no_split_and_no_optimizer_is_refused(mnist5k):
     made = make_loop(mnist5k.validation).step
-    with pytest.raises(TypeError, match=r"split must be a tfreg.data.Split, got a tup"):
+    with pytest.raises(
+        TypeError, match=r"source must be a Split, Indexed .* got a tup"
+    ):
         loop.Loop(made, (mnist5k.validation.x, mnist5k.validation.y))
-    with pytest.raises(TypeError, match="optimizer must be one of .*, got a SGD"):
-        step.Step(made.model, made.data_loss, tf.keras.optimizers.SGD(0.1))
+    with pytest.raises(TypeError, match="optimizer must be of tfreg.*, got a str"):
+        step.Step(made.model, losses.mean_squared_error, "sgd")
 
 
 COUNT_PROGRAMS = """
@@ -240,7 +258,7 @@ def test_calls_that_start_elsewhere_are_the_same_program(tmp_path):
 
 def test_a_loop_starts_again_with_examples_of_the_same_shapes_only(mnist5k):
     made = make_loop(take(mnist5k.train, 40))
-    with pytest.raises(ValueError, match="split must have the shapes.*40.*got.*30"):
+    with pytest.raises(ValueError, match="source must have the shapes.*40.*got.*30"):
         made.restart(take(mnist5k.train, 30), 0)
     with pytest.raises(ValueError, match="seed must be an int from 0"):
         made.restart(take(mnist5k.train, 40), -1)

@@ -1,7 +1,7 @@
 """The usage example at the top of each module of tfreg runs.
 
-As in a doctest, it can use the module's names. It can also use `tfreg`, `np`,
-`tf`, the module and its package by name, and the values of `make_given`.
+As in a doctest, it can use the module's names. It can also use `tfreg`, `keras`,
+`np`, `tf`, the module and its package by name, and the values of `make_given`.
 """
 
 import ast
@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -78,6 +79,7 @@ def make_given(folder):
         "data_loss": tf.ones([6]),
         "tape": tape,
         "loss": loss,
+        "gradients": tape.gradient(loss, model.trainable_variables),
         "model": model,
         "net": net,
         "forward": forward,
@@ -109,7 +111,7 @@ def run_opener(name, given):
     path, text = OPENERS[name]
     module = importlib.import_module(name)
     package = importlib.import_module(name.rpartition(".")[0] or name)
-    known = {"tfreg": tfreg, "np": np, "tf": tf}
+    known = {"tfreg": tfreg, "keras": keras, "np": np, "tf": tf}
     known |= {each.__name__.rpartition(".")[2]: each for each in (package, module)}
     names = known | given | vars(module) | {"__name__": "opener"}
     code = compile(text, str(path), "exec")

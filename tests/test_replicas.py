@@ -462,20 +462,20 @@ BREAKAGES_OF_THE_STEP = {
     ("replicas clip before the sum", "run"): (
         steps.Step,
         "__call__",
-        "sum_over_replicas(grads)",
-        "sum_over_replicas(tf.clip_by_global_norm(grads, self.clip_norm)[0])",
+        "[*own.gradients, *parts]",
+        "[*tf.clip_by_global_norm(own.gradients, self.clip_norm)[0], *parts]",
     ),
     ("shared replicas clip before the sum", "loop"): (
         sharing.SharedSteps,
         "_run_backward",
-        "values = list(dense.values())",
-        "values = tf.clip_by_global_norm([*dense.values()], self.step.clip_norm)[0]",
+        "values = [*dense.values(), ",
+        "values = [*tf.clip_by_global_norm([*dense.values()], 0.3)[0], ",
     ),
     ("replicas take their own size for all", "loop"): (
         sharing.SharedSteps,
         "_run_backward",
-        "tf.gather(y, batch), size",
-        "tf.gather(y, batch), 2 * (stop - first)",
+        "compute_gradients(batch, size, ",
+        "compute_gradients(batch, 2 * (stop - first), ",
     ),
     ("weights are penalized twice", "run"): (
         steps.Step,
@@ -585,9 +585,10 @@ def test_on_one_device_many_steps_are_one_compiled_program(kind):
     with strategy.scope():
         step = steps.Step(make_dense(), losses.mean_squared_error, optimizers.sgd(RATE))
         loop = loops.Loop(step, data.Split(x, y), batch_size=2)
-    x, y, order, start, stop, size = next(iter(loop._get_calls(0)))
-    counters = tf.constant(start), tf.constant(stop)
-    graph = loop._steps.get_concrete_function(x, y, order, *counters, size).graph
+    assert loop.mode.name == "xla"
+    call = loop._make_arguments(next(iter(loop._feed.list_calls(0))))
+    args = (*call, tf.constant(0, tf.int64), loop._zeros)
+    graph = loop._steps.get_concrete_function(*args).graph
     operations = graph.get_operations()
     calls = [op for op in operations if op.type == "StatefulPartitionedCall"]
     assert [op.get_attr("_XlaMustCompile") for op in calls] == [True]

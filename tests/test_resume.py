@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 
 from tfreg import optimizers, runs
 from tfreg.runs import config, directories
-from tfreg.training import loop, manifests, trainer
+from tfreg.training import loop, manifests, recovery, trainer
 
 VOLATILE = ("wall_seconds", "steps_per_second")
 
@@ -147,7 +147,7 @@ def test_the_comparison_notices_what_is_left_out(
         elif left_out == "sums":
             self.history.sums = {}
         else:
-            self.loop.seed += 1
+            self.loop.restart(self.loop.source, self.loop.seed + 1)
         return metadata
 
     fields = {"dropout": 0.4, "patience": 2, "epochs": 9, "learning_rate": 0.1}
@@ -293,7 +293,7 @@ def test_a_step_that_is_not_finite_is_not_applied(points, tmp_path):
     settings = make_settings(
         points, tmp_path, "a", optimizer="sgd", learning_rate=1e12, reg="l2"
     )
-    with pytest.raises(loop.LossError) as caught:
+    with pytest.raises(recovery.LossError) as caught:
         runs.train(settings)
     text = str(caught.value)
     step = int(text.partition("at step ")[2].partition(",")[0])
@@ -320,7 +320,7 @@ def test_the_loop_stops_before_the_step_whose_data_are_bad(rng):
         data.Split(x, np.zeros(40, np.int32)),
         batch_size=4,
     )
-    with pytest.raises(loop.LossError, match="loss/data .*nan at step 7"):
+    with pytest.raises(recovery.LossError, match="loss/data .*nan at step 7"):
         made.train(0)
     assert int(made.step.optimizer.step.numpy()) == 6
     assert all(np.isfinite(v.numpy()).all() for v in made.step.model.variables)

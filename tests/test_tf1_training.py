@@ -421,7 +421,7 @@ def test_keras_optimizers_and_dropout_serve_too():
         return tf.reduce_mean(x**2)
 
     net = tf1.Model(forward, seed=0)
-    net_step = tf1.create_train_op(net, tf.keras.optimizers.SGD(0.1))
+    net_step = tf1.create_train_op(net, tf.keras.optimizers.SGD(0.02))
     x = tf.ones([3, 4])
     before = float(net_step(x))
     after = [float(tf.function(net_step)(x)) for _ in range(10)]

@@ -135,6 +135,30 @@ def test_ragged_losses_are_averaged_over_their_values(how):
     assert total(tf.ragged.constant([[], []], tf.float32)).numpy() == 0.0
 
 
+@pytest.mark.parametrize("how", ["eager", "traced"])
+def test_ragged_losses_may_have_a_weight_each(how):
+    def total(losses, weights):
+        return tfreg.losses.total_loss(losses, weights=weights)
+
+    total = tf.function(total) if how == "traced" else total
+    weights = tf.ragged.constant([[1.0, 0.0], [3.0], []])
+    assert total(tf.ragged.constant(RAGGED), weights).numpy() == (1.0 + 18.0) / 2
+    nested = tf.ragged.constant([[[1.0, 2.0], [6.0]], [], [[7.0]]])
+    each = tf.ragged.constant([[[1.0, 0.0], [0.0]], [], [[2.0]]])
+    assert total(nested, each).numpy() == (1.0 + 14.0) / 2
+    with pytest.raises(ValueError, match="weights must have shape"):
+        total(nested, tf.ragged.constant([[1.0, 1.0], [], [1.0]]))
+    with pytest.raises(ValueError, match=r"weights must have shape \(3,\), got \(2,\)"):
+        total(nested, tf.constant([1.0, 1.0]))
+
+
+def test_each_row_of_ragged_losses_has_its_mean():
+    nested = tf.ragged.constant([[[1.0, 2.0], [6.0]], [], [[7.0]]])
+    np.testing.assert_array_equal(totals.average_each(nested), [3.0, 0.0, 7.0])
+    pairs = tf.ragged.constant([[[1.0, 2.0], [6.0, 7.0]], []], ragged_rank=1)
+    np.testing.assert_array_equal(totals.average_each(pairs), [4.0, 0.0])
+
+
 def test_ragged_losses_agree_with_keras():
     labels = tf.ragged.constant([[0.0, 1.0], [1.0]])
     predictions = tf.ragged.constant([[0.3, 0.6], [0.2]])
@@ -158,6 +182,106 @@ def test_ragged_losses_count_alike_on_replicas(strategy):
         )
 
     assert step(values[0]).numpy() == 3.0
+
+
+# Weights per position, on replicas and in microbatches
+
+SEQUENCES = np.arange(1.0, 13.0, dtype=np.float32).reshape(4, 3)
+POSITIONS = np.array([[1, 0, 2], [0, 0, 0], [1, 1, 1], [0, 0.5, 0]], np.float32)
+
+
+def compute_weighted(losses, weights):
+    """Returns what TF1's SUM_BY_NONZERO_WEIGHTS is by its definition."""
+    losses = losses.reshape(*weights.shape, -1).mean(-1)
+    return (losses * weights).sum() / max(1, np.count_nonzero(weights))
+
+
+@pytest.mark.parametrize("weights", [POSITIONS, POSITIONS[:, 0]])
+@pytest.mark.parametrize("size", [4, 3, 1])  # even, ragged, an empty replica
+@pytest.mark.parametrize("has_size", [False, True])
+def test_weights_count_alike_on_replicas(strategy, weights, size, has_size):
+    def replica(rows):
+        parts = totals.split_total(
+            tf.gather(SEQUENCES, rows),
+            weights=tf.gather(weights, rows),
+            global_batch_size=size if has_size else None,
+        )
+        return tf.stack([parts.data, parts.count / 2])
+
+    losses, weights = SEQUENCES[:size], weights[:size]
+    got = run_in_replicas(strategy, replica, np.arange(size))
+    want = [compute_weighted(losses, weights), np.count_nonzero(weights)]
+    np.testing.assert_allclose(got, want, rtol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("bounds", [(0, 2, 4), (0, 1, 4), (0, 4, 4)])
+def test_microbatches_share_the_number_of_weights(bounds, jit_compile):
+    @tf.function(jit_compile=jit_compile)
+    def step(losses, weights):
+        count, shares = totals.count_nonzero(weights), []
+        for rows in (slice(*bounds[:2]), slice(*bounds[1:])):
+            parts = totals.split_total(
+                losses[rows],
+                weights=weights[rows],
+                global_batch_size=4,
+                microbatches=2,
+                global_count=count,
+            )
+            shares.append(parts.data)
+        return tf.add_n(shares), parts.count, parts.num_examples
+
+    got = step(SEQUENCES, POSITIONS)
+    want = compute_weighted(SEQUENCES, POSITIONS)
+    np.testing.assert_allclose(got, [want, 6.0, 4.0], rtol=1e-6)  # float32
+
+
+def test_a_function_of_a_replica_needs_no_sum_where_the_counts_are_given(strategy):
+    @tf.function(jit_compile=True)
+    def total(losses, weights):
+        options = {"global_batch_size": 4, "global_count": 6}
+        return tfreg.losses.total_loss(losses, weights=weights, **options)
+
+    def replica(rows):
+        return total(tf.gather(SEQUENCES, rows), tf.gather(POSITIONS, rows))
+
+    got = run_in_replicas(strategy, replica, np.arange(4))
+    want = compute_weighted(SEQUENCES, POSITIONS)
+    np.testing.assert_allclose(got, want, rtol=1e-6)  # float32
+
+
+def test_the_mean_of_an_epoch_follows_from_losses_and_counts():
+    parts = [
+        totals.split_total(SEQUENCES[rows], weights=POSITIONS[rows])
+        for rows in (slice(0, 1), slice(1, 2), slice(2, 4))
+    ]
+    mean = sum(p.data * p.count for p in parts) / sum(p.count for p in parts)
+    np.testing.assert_allclose(mean, compute_weighted(SEQUENCES, POSITIONS), rtol=1e-6)
+    assert [float(p.count) for p in parts] == [2.0, 0.0, 4.0]
+    assert [float(p.num_examples) for p in parts] == [1.0, 1.0, 2.0]
+    plain = totals.split_total(SEQUENCES)
+    assert float(plain.count) == float(plain.num_examples) == 4.0
+    assert float(totals.split_total(tf.ragged.constant(RAGGED)).count) == 3.0
+
+
+@pytest.mark.parametrize("weights", [None, POSITIONS[:, 2]])
+def test_the_shares_of_several_losses_add_up_to_that_of_their_sum(strategy, weights):
+    ragged = tf.ragged.constant([[1.0, 2.0], [6.0], [], [5.0]])
+
+    def replica(rows):
+        first, second = tf.gather(SEQUENCES, rows), tf.gather(ragged, rows)
+        given = None if weights is None else tf.gather(weights, rows)
+        total = totals.average_each(first) + 0.5 * totals.average_each(second)
+        parts = totals.split_total(total, weights=given)
+        shares = [totals.take_share(v, given, parts.count) for v in (first, second)]
+        return tf.stack([parts.data, *shares])
+
+    total, first, second = run_in_replicas(strategy, replica, np.arange(4))
+    each = np.ones(4) if weights is None else weights
+    np.testing.assert_allclose(first, compute_weighted(SEQUENCES, each), rtol=1e-6)
+    means = np.array([1.5, 6.0, 0.0, 5.0])
+    np.testing.assert_allclose(second, compute_weighted(means, each), rtol=1e-6)
+    np.testing.assert_allclose(total, first + 0.5 * second, rtol=1e-6)  # float32
 
 
 # Weights, numbers, strategies

@@ -8,7 +8,7 @@ import pytest
 
 import tfreg
 from tfreg import data, losses, models, optimizers
-from tfreg.training import loop, manifests, step, trainer
+from tfreg.training import loop, manifests, recovery, step, trainer
 
 
 class Lines:
@@ -79,7 +79,7 @@ def test_the_model_has_the_best_weights_where_there_is_a_patience(split):
 
 def test_a_loss_that_is_not_finite_names_the_last_checkpoint(split, tmp_path):
     split.x[7, 1] = np.nan
-    with pytest.raises(loop.LossError, match=r"loss/data .*step-0000000000\)"):
+    with pytest.raises(recovery.LossError, match=r"loss/data .*step-0000000000\)"):
         make_trainer(split, tmp_path).run(1, Lines())
     manifests.verify(tmp_path / "checkpoints" / "step-0000000000")
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         get_collection_ref,
         get_default_store,
         penalize_activity,
+        random,
         step_scope,
     )
     from tfreg.layers import normalization
@@ -86,6 +87,7 @@ _PLACES = {
     "normalization": "tfreg.layers.normalization",
     "optimizers": "tfreg.optimizers",
     "penalize_activity": "tfreg.collections",
+    "random": "tfreg.collections.random",
     "regularizers": "tfreg.regularizers",
     "rules": "tfreg.rules",
     "runs": "tfreg.runs",

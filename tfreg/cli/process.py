@@ -24,7 +24,7 @@ STATUSES = {
     "tfreg.data.files.DataError": 3,
     "tfreg.runs.directories.DirectoryError": 4,
     "tfreg.training.manifests.CheckpointError": 4,
-    "tfreg.training.loop.LossError": 5,
+    "tfreg.training.recovery.LossError": 5,
     "tfreg.runs.directories.BusyError": 75,
     "tfreg.runs.runner.WorkerError": 75,
     "builtins.OSError": 6,

@@ -80,6 +80,7 @@ def build(
         settings.seed,
         _get_steps_per_call(settings),
         strategy=strategy,
+        compile=settings.compile,
     )
     return Run(settings, dataset, model, train_loop)
 
@@ -100,15 +101,15 @@ def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Datase
         )
     # The order of an epoch that no run reaches.
     rows = np.sort(data.permute(len(train), settings.seed, 2**64 - 1)[:count])
-    part = data.Split(train.x[rows], train.y[rows], train.pixels)
+    part = data.Split(train.x[rows], train.y[rows], pixels=train.pixels)
     return dataclasses.replace(dataset, train=part)
 
 
-def _get_steps_per_call(settings: config.Config) -> int:
-    """Returns a number small enough to react to a signal in about two seconds."""
-    most = 500 if settings.model == "mlp" else 50
+def _get_steps_per_call(settings: config.Config) -> int | None:
+    """Returns a divisor of the steps between checkpoints; None: what the loop takes."""
     if settings.checkpoint_every.endswith("s"):
-        return most
+        return None
+    most = 500 if settings.model == "mlp" else 50
     every = int(settings.checkpoint_every)
     return every // -(-every // most)
 

@@ -23,7 +23,8 @@ DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
 MODELS = ("mlp", "cnn")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "cosine", "piecewise")
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+COMPILES = ("auto", "xla", "graph")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "gelu", "linear")
 DEFAULT_SCALE = 1e-4
@@ -89,6 +90,7 @@ class Config:
     logical_devices: int = _field(
         0, "devices", "number of logical CPU devices, to try replicas [no split]"
     )
+    compile: str = _field("auto", "devices", ", ".join(COMPILES))
     patience: int | None = _field(
         None,
         "training",
@@ -130,6 +132,7 @@ class Config:
             "schedule": SCHEDULES,
             "precision": PRECISIONS,
             "strategy": STRATEGIES,
+            "compile": COMPILES,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

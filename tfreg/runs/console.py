@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from tfreg.collections import terms
 from tfreg.layers import base
-from tfreg.training import metrics
+from tfreg.training import reports
 
 
 class _Console(rich.console.Console):
@@ -60,7 +60,7 @@ def show_variables(model: tf.Module, penalties: Sequence[terms.Term]) -> None:
     _Console().print(table, markup=False)
 
 
-def format_report(report: metrics.Report) -> str:
+def format_report(report: reports.Report) -> str:
     """Returns one line with the losses and metrics."""
     text = f"loss {report.loss:.4f} + {report.regularization:.4f}"
     return "  ".join([text, *(f"{k} {v:.4f}" for k, v in report.metrics.items())])
@@ -110,7 +110,7 @@ class Progress:
         width = len(str(self.num_epochs))
         return f"epoch {epoch + 1:{width}}/{self.num_epochs}"
 
-    def update(self, epoch: int, report: metrics.Report, speed: float | None) -> None:
+    def update(self, epoch: int, report: reports.Report, speed: float | None) -> None:
         """Moves the bar.
 
         Args:
@@ -129,8 +129,8 @@ class Progress:
     def end_epoch(
         self,
         epoch: int,
-        train: metrics.Report,
-        validation: metrics.Report,
+        train: reports.Report,
+        validation: reports.Report,
         speed: float | None,
     ) -> None:
         """Shows the validation results, or prints the line if there is no bar."""
@@ -218,7 +218,7 @@ class RunProgress:
         self._done = 0.0
         self._figures = "diverged"
 
-    def update(self, epoch: int, report: metrics.Report, speed: float | None) -> None:
+    def update(self, epoch: int, report: reports.Report, speed: float | None) -> None:
         """Moves the bar."""
         del speed
         done = (epoch * self._steps_per_epoch + report.num_steps) / self._num_steps
@@ -228,8 +228,8 @@ class RunProgress:
     def end_epoch(
         self,
         epoch: int,
-        train: metrics.Report,
-        validation: metrics.Report,
+        train: reports.Report,
+        validation: reports.Report,
         speed: float | None,
     ) -> None:
         """Keeps the validation results for the last line."""

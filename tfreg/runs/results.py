@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import tfreg
 from tfreg import data
-from tfreg.training import metrics, trainer
+from tfreg.training import reports, trainer
 
 SPLITS = ("train", "validation", "test")
 
@@ -40,7 +40,7 @@ def make_result(
         JSON values: steps, steps_per_second, the splits, and the environment.
     """
     loop, history = trained.loop, trained.history
-    variables = loop.step.model.trainable_variables
+    variables = loop.step.adapted.trainable_variables
     result: dict[str, Any] = {
         "steps": trained.num_steps,
         # Without the time to compile, unless there was only one epoch.
@@ -65,6 +65,7 @@ def make_result(
         },
         "device": describe_device(),
         "replicas": loop.strategy.num_replicas_in_sync,
+        "compile": {"mode": loop.mode.name, "reasons": list(loop.mode.reasons)},
         "wall_seconds": round(trained.seconds, 3),
     }
     if trained.patience is not None:
@@ -72,7 +73,7 @@ def make_result(
     return result
 
 
-def get_losses(report: metrics.Report) -> dict[str, Any]:
+def get_losses(report: reports.Report) -> dict[str, Any]:
     """Returns the data loss and the metrics of a report."""
     return {"loss": report.loss, **report.metrics}
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfreg.collections import store
 from tfreg.runs import builder, config, console, directories, results
-from tfreg.training import files, manifests, metrics, strategies, trainer
+from tfreg.training import batches, files, manifests, reports, strategies, trainer
 
 
 class WorkerError(RuntimeError):
@@ -37,8 +37,10 @@ def show(settings: config.Config) -> None:
         console.show_variables(run.model, terms.get_terms())
         size = run.loop.batch_size
         train = run.dataset.train
-        x = metrics.scale_pixels(tf.constant(train.x[:size]), train.pixels)
-        report = run.loop.step.evaluate(x, tf.constant(train.y[:size]))
+        x = batches.scale_pixels(tf.constant(train.x[:size]), train.pixels)
+        losses = run.loop.step.evaluate(x, tf.constant(train.y[:size]))
+        metrics = run.loop.step.get_metrics(losses.sums.states)
+        report = reports.Report(*losses[:3], metrics, data_losses=losses.data_losses)
         for tag, value in sorted(report.get_scalars().items()):
             print(f"{float(value):<12.6g} {tag}")
 
@@ -68,7 +70,7 @@ def train(
             another config; nothing was written.
         directories.BusyError: another process uses the directory; nothing was written.
         manifests.CheckpointError: no checkpoint is intact; nothing was written.
-        loop.LossError: a loss isn't finite; earlier files are kept.
+        recovery.LossError: a loss isn't finite; earlier files are kept.
         trainer.Interrupted: `is_interrupted` returned True; a checkpoint was written.
         WorkerError: one of several workers has stopped; earlier files are kept.
         OSError: a file can't be written; earlier files are kept.

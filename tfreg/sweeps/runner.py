@@ -27,7 +27,7 @@ import tensorflow as tf
 from tfreg import data, runs
 from tfreg.runs import config, console, directories, results
 from tfreg.sweeps import plans, programs
-from tfreg.training import files, loop, manifests, strategies, trainer
+from tfreg.training import files, manifests, recovery, strategies, trainer
 
 SMALL = 1e-3  # A weight below it counts as small.
 # The metrics of a run, without the test set.
@@ -221,7 +221,7 @@ def _train_one(
             splits = ("train", "validation")
             result = results.make_result(trained, run.dataset, splits)
             result["weights"] = _measure_weights(run.model)
-        except loop.LossError as error:
+        except recovery.LossError as error:
             result = {"diverged": str(error)}
         files.write(task.path / directories.RESULT, results.to_json(result))
     bar.end()

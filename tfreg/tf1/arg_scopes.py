@@ -14,12 +14,12 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from tfreg.collections import scopes
+from tfreg.collections import stacks
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 ArgScope = dict[Any, dict[str, Any]]  # A function's key -> its default arguments.
 
-_stacks: scopes.ThreadStacks[ArgScope] = scopes.ThreadStacks()
+_stacks: stacks.ThreadStacks[ArgScope] = stacks.ThreadStacks()
 _arguments: dict[Any, tuple[str, ...]] = {}
 
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -101,13 +101,13 @@ class Events:
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
 
-    def write_histograms(self, step: int, variables: Iterable[tf.Variable]) -> None:
-        """Writes a histogram of each variable."""
+    def write_histograms(self, step: int, variables: Mapping[str, tf.Variable]) -> None:
+        """Writes a histogram of each variable, by its name."""
         if not self._histograms:
             return
         with self._write_to("train", step):
-            for variable in variables:
-                tf.summary.histogram(variable.name.split(":")[0], variable)
+            for name, variable in variables.items():
+                tf.summary.histogram(name, variable)
 
     def close(self, finished: bool) -> None:
         """Writes the end of the session and its status, and closes the files."""

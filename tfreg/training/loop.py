@@ -9,145 +9,233 @@ The traps: a Python call per step, which costs more than the step; a last batch 
 dropped; `tf.range` under XLA, which compiles again for every start.
 """
 
-import math
-import operator
+import functools
 import time
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfreg import _checks, data
-from tfreg.collections import scopes
-from tfreg.training import metrics, replicas, step
+from tfreg.collections import ownership, scopes
+from tfreg.training import (
+    batches,
+    compiling,
+    feeding,
+    measuring,
+    recovery,
+    replicas,
+    reports,
+    shares,
+    step,
+)
 
-EVALUATION_BATCH = 1000
-
-
-class LossError(ArithmeticError):
-    """A loss or a gradient isn't finite; scripts end with exit status 5."""
+MOST_STEPS = 500  # In a call, which can't be interrupted.
 
 
 class Loop:
-    """Trains on one data set, and evaluates on any.
+    """Trains on one source of data, and evaluates on any.
 
     The order of the examples is a function of (seed, epoch). Every example is used once
-    per epoch: the last batch may be smaller. On one device many steps are one XLA
-    program; on several devices each step sums the gradients between two XLA programs.
+    per epoch: the last batch may be smaller. On one device many steps are one program;
+    on the replicas of a strategy each replica takes its part of the batch.
 
     Args:
-        train_step: the training step. A model without variables is called, to create
-            them.
-        split: the examples to train on.
-        batch_size: examples per step, of all replicas; at most the whole split is used.
-        seed: seed of the order of the examples.
-        steps_per_call: largest number of steps in one call of the compiled graph.
-            Between the calls Python can read the report, stop or save.
-        device_bytes: larger inputs are streamed by a tf.data pipeline, in blocks of
-            `steps_per_call` batches; smaller ones are kept on the device.
+        train_step: the training step.
+        source: the examples: `tfreg.data.Split`, `Indexed` or `Pipeline`.
+        batch_size: number of examples per step, on all replicas together. A Pipeline
+            has batches of its own.
+        seed: seed of the order of the examples and of their augmentation.
+        steps_per_call: largest number of steps in a call of the compiled graph; between
+            two calls Python can read the report, stop or save. None: as many as take
+            about a second.
+        device_bytes: larger sources are read in blocks; smaller ones are kept on the
+            device.
         strategy: the strategy to train with, in whose scope model and optimizer were
             created; None: the current one.
+        compile: `xla`, `graph`, or `auto` for what `compiling.choose` chooses.
+        augment: callable (batch, keys) -> batch, for training, or a list of these; see
+            `tfreg.data.augment`.
 
     Raises:
         ValueError: a size isn't a positive int, a seed isn't from 0 to 2**64 - 1, or
-            the split has no examples.
-        TypeError: `split` isn't a Split.
+            the source has no examples.
+        TypeError: `source` isn't one of tfreg.data.
+
+    Attributes:
+        seconds: time in the steps of the last epoch.
     """
 
     def __init__(
         self,
         train_step: step.Step,
-        split: data.Split,
+        source: Any,
         batch_size: int = 32,
         seed: int = 0,
-        steps_per_call: int = 500,
+        steps_per_call: int | None = None,
         device_bytes: int = 2**30,
         strategy: tf.distribute.Strategy | None = None,
+        compile: str = "auto",
+        augment: Any = None,
     ) -> None:
         batch_size = _checks.check_int("batch_size", batch_size)
-        steps_per_call = _checks.check_int("steps_per_call", steps_per_call)
-        data.permute(_count(split), seed, 0)  # Checks the seed now, not in `train`.
+        if steps_per_call is not None:
+            steps_per_call = _checks.check_int("steps_per_call", steps_per_call)
+        feeding.check_source(source, seed)
         self.step = train_step
-        self.split = split
-        self.batch_size = min(batch_size, len(split))
-        self.seed = seed
+        self.batch_size = batch_size
+        if feeding.is_indexed(source):
+            self.batch_size = min(batch_size, len(source))
         self.steps_per_call = steps_per_call
-        self.seconds = 0.0  # Time in the steps of the last epoch.
         self.device_bytes = device_bytes
         self.strategy = strategy or tf.distribute.get_strategy()
-        self._on_device: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-        self._on_replicas: tuple | None = None
-        self._trained: list[tf.Variable] = []
-        self._zeros = self._build()
-        self.sums = self._zeros  # Sums over the examples of the epoch so far.
+        self.seconds = 0.0
+        self._speed = 0.0  # Steps per second of the last call.
+        self._average = tf.function(replicas.average_over_workers)
+        self._compile = compiling.check(compile)
+        if isinstance(augment, list | tuple):
+            augment = data.augment.chain(*augment)
+        options = (source, self.batch_size, seed, augment, device_bytes)
+        self._plain = self._feed = feeding.Feed(*options)
+        if self.strategy.num_replicas_in_sync > 1:
+            own = replicas.list_replicas(self.strategy)
+            copy = functools.partial(replicas.copy_to_replicas, self.strategy)
+            self._feed = feeding.Feed(*options, copy, own)
+        self._compiled_for: list[Any] = []
+        self._build()
+
+    @property
+    def mode(self) -> compiling.Mode:
+        """How the step is compiled, and why."""
         self._refresh()
+        return self._mode
 
-    def _build(self) -> metrics.Means:
-        """Creates all variables; returns zeros in the structure of an epoch's means."""
-        x, y = self.split.x, self.split.y
-        specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, y)]
+    @property
+    def source(self) -> Any:
+        """The examples."""
+        return self._feed.source
 
-        def evaluate(x: tf.Tensor, y: tf.Tensor) -> metrics.Losses:
-            return self.step.evaluate(self._feed(x), y)
+    @property
+    def sums(self) -> reports.Sums:
+        """The sums over the examples of the epoch so far."""
+        return self._guard.sums
 
+    @property
+    def seed(self) -> int:
+        """The seed of the order."""
+        return self._feed.seed
+
+    def _build(self) -> None:
+        """Creates all variables, and traces the forward pass."""
+        batch = batches.Batch(*self._feed.read_example())
         with self.strategy.scope():
-            forward = tf.function(evaluate).get_concrete_function(*specs)
-        names = forward.structured_outputs.metrics
-        return metrics.Means(0.0, dict.fromkeys(names, 0.0))
+            self.step.build(batch)
+        self._trace_forward(self._describe())
+        self.step.adapted.check_watched([])
+
+    def _describe(self) -> list[Any]:
+        """Returns what the compiled functions depend on: variables and penalties."""
+        terms = ownership.Model(self.step.model, keras=True).get_terms()
+        named = [(term.name, id(term.regularizer)) for term in terms]
+        return [*map(id, self.step.adapted.trainable_variables), *named]
+
+    def _trace_forward(self, described: list[Any]) -> None:
+        """Traces the forward pass, and makes zeros in the structure of its sums."""
+        self._forward = tf.function(self._evaluate_batch)
+        with self.strategy.scope():
+            spec, *_ = self._feed.make_specs(None)
+            forward = self._forward.get_concrete_function(spec, self._get_pixels())
+            self.step.optimizer.build(self.step.adapted.trainable_variables)
+        self._described, self._graph = described, forward.graph
+        sums = reports.make_zeros(forward.structured_outputs)
+        self._evaluated = sums
+        self._zeros = sums._replace(penalties={})
+        self._guard = recovery.Guard(self.step, self._feed, self._call, self._zeros)
 
     def _refresh(self) -> None:
-        """Makes the compiled functions anew where layers were frozen or unfrozen."""
-        trainable = list(self.step.model.trainable_variables)
-        if list(map(id, trainable)) == list(map(id, self._trained)):
+        """Compiles, and anew where layers were (un)frozen or penalties added."""
+        described = self._describe()
+        if described == self._compiled_for:
             return
-        self._trained = trainable
-        with self.strategy.scope():
-            self.step.optimizer.build(trainable)
-        shared = replicas.SharedSteps(self.step, self.strategy, self._zeros, self._feed)
-        alone = self.strategy.num_replicas_in_sync == 1
-        self._compiled = tf.function(self._run_steps, jit_compile=True)
-        self._steps = tf.function(self._run_alone if alone else shared)
-        self._evaluation = tf.function(self._run_evaluation, jit_compile=True)
+        if described != self._described:
+            self._trace_forward(described)
+        self._compiled_for = described
+        self._one = tf.function(self._train_batch)
+        self._mode = self._choose_mode()
+        xla, held = self._mode.name == "xla", feeding.is_indexed(self.source)
+        if not held:
+            # An iterator can't be read in XLA, but each of its batches be trained on.
+            self._one = tf.function(self._train_batch, jit_compile=xla)
+        self._is_whole = xla and held  # The whole loop is one program of XLA.
+        self._compiled = tf.function(self._run_steps, jit_compile=self._is_whole)
+        self._steps = tf.function(self._run_alone)
+        if self.strategy.num_replicas_in_sync > 1:
+            self._steps = tf.function(
+                replicas.SharedSteps(self.step, self.strategy, self._feed.finish, xla)
+            )
+        # What isn't held is evaluated batch by batch, by a graph.
+        self._evaluation = tf.function(self._run_evaluation, jit_compile=xla)
+        self._streamed = tf.function(self._run_evaluation)
 
-    @scopes.do_not_convert
-    def _feed(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns a batch of inputs as the model takes it."""
-        return metrics.scale_pixels(x, self.split.pixels)
+    def _choose_mode(self) -> compiling.Mode:
+        if self._compile != "auto":
+            return compiling.Mode(self._compile, ("chosen by the caller",))
+        device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        # Most reasons are in the forward pass, of which there is a trace already.
+        mode = compiling.choose(self._graph, device, any_dimensions=True)
+        if mode.name == "graph":
+            return mode
+        one = self._one
+        if self.strategy.num_replicas_in_sync > 1:  # Their updates are alike.
+            one = tf.function(self._differentiate)
+        run = tf.function(lambda *args: self.strategy.run(one, args))
+        specs = self._feed.make_specs(self.batch_size)
+        return compiling.choose(run.get_concrete_function(*specs).graph, device)
 
-    def restart(self, split: data.Split, seed: int) -> None:
+    def _differentiate(self, *args: Any) -> shares.Shares:
+        return self.step.compute_gradients(batches.Batch(*self._feed.finish(*args)))
+
+    def _train_batch(self, *args: Any) -> tuple[reports.Losses, reports.Update]:
+        own = self._differentiate(*args)
+        return own.losses, self.step.update(own.gradients, own.updates)
+
+    def _evaluate_batch(self, batch: tuple, pixels: bool) -> reports.Sums:
+        return self.step.evaluate(*batches.scale(batch, pixels)).sums
+
+    def _get_pixels(self) -> bool:
+        return getattr(self.source, "pixels", False)
+
+    def restart(self, source: Any, seed: int) -> None:
         """Changes the examples and their order, without compiling again.
 
         Args:
-            split: the same number of examples, of the same shapes.
+            source: the same number of examples, of the same shapes.
             seed: seed of the order of the examples.
 
         Raises:
             ValueError: examples of other shapes, or a seed out of range.
         """
-        shapes = [(v.x.shape, v.y.shape, v.pixels) for v in (split, self.split)]
-        if shapes[0] != shapes[1]:
+        described = [(len(v), repr(v.spec), v.pixels) for v in (source, self.source)]
+        if described[0] != described[1]:
             raise ValueError(
-                f"split must have the shapes {shapes[1]}, got {shapes[0]}: make a Loop"
+                f"source must have the shapes {described[1]}, got {described[0]}: make "
+                "a Loop"
             )
-        data.permute(len(split), seed, 0)
-        if split is not self.split:
-            self._on_replicas = None
-        self.split, self.seed = split, seed
+        feeding.check_source(source, seed)
+        self._feed.source, self._feed.seed = source, seed
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of steps in an epoch, including a smaller last one."""
-        return -(-len(self.split) // self.batch_size)
+        return self._feed.num_steps
 
-    def train(self, epoch: int) -> metrics.Report:
+    def train(self, epoch: int) -> reports.Report:
         """Trains for an epoch and returns its report; see `iterate`."""
         return list(self.iterate(epoch))[-1]
 
     def iterate(
-        self, epoch: int, steps: int = 0, sums: metrics.Means | None = None
-    ) -> Iterator[metrics.Report]:
+        self, epoch: int, steps: int = 0, sums: reports.Sums | None = None
+    ) -> Iterator[reports.Report]:
         """Trains for an epoch, and yields a report after each call of the graph.
 
         Args:
@@ -162,230 +250,151 @@ class Loop:
         Raises:
             LossError: a step's loss or gradient isn't finite; the model is in the state
                 before that step.
+            data.DataError: examples can't be read; the model is in the state after the
+                last whole step.
         """
+        _checks.check_int("steps", steps, 0, self.steps_per_epoch)
         self._refresh()
-        self.sums = sums or self._zeros
+        self._guard.sums = sums or self._zeros
         self.seconds = 0.0
-        num_done = 0
-        for *arrays, start, stop, size in self._get_calls(epoch):
-            first = max(start, stop - max(num_done + stop - start - steps, 0))
-            num_done += stop - start
-            if first == stop:
-                continue
+        for call in self._feed.list_calls(epoch, steps, self._limit):
             began = time.perf_counter()
-            report, sums = self._call_safely(arrays, first, stop, size)
-            self.seconds += time.perf_counter() - began
-            num_examples = min(num_done * self.batch_size, len(self.split))
-            self.sums = tf.nest.map_structure(operator.add, self.sums, sums)
-            means = metrics.divide(self.sums, num_examples)
-            report = report._replace(**means._asdict(), num_steps=num_done)
-            yield metrics.drop_undefined(report)
+            losses, update, _ = self._guard.run(call, epoch)
+            seconds = time.perf_counter() - began
+            self.seconds += seconds
+            self._speed = (call.stop - call.start) / seconds
+            means = self._average_sums(self.sums)
+            yield means._replace(
+                regularization=losses.regularization,
+                penalties=losses.penalties,
+                **update._asdict(),
+                num_steps=call.position + call.stop - call.start,
+            )
 
-    def get_state(self) -> dict[str, tf.Module]:
+    def _limit(self) -> int:
+        """Returns the largest number of steps in the next call."""
+        if self.steps_per_call:
+            return self.steps_per_call
+        if isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            # Workers in calls of different lengths would wait for each other forever.
+            self._speed = float(self._average(self.strategy, tf.constant(self._speed)))
+        return min(max(int(self._speed), 1), MOST_STEPS)
+
+    def get_state(self) -> dict[str, Any]:
         """Returns the objects to save in a checkpoint, by name."""
-        state = {"model": self.step.model, "optimizer": self.step.optimizer}
-        if self.step.loss_scale is not None:
-            state["loss_scale"] = self.step.loss_scale
-        return state
+        return self.step.get_state()
 
     def _call(
-        self, arrays: list, start: int, stop: int, size: int
-    ) -> tuple[metrics.Report, metrics.Means]:
-        counters = tf.constant(start), tf.constant(stop)
-        return metrics.to_floats(self._steps(*arrays, *counters, size))
+        self, call: feeding.Call, epoch: int, sums: reports.Sums
+    ) -> recovery.Done:
+        args = *self._make_arguments(call), tf.constant(epoch, tf.int64)
+        with recovery.explain_reading():
+            return reports.to_numpy(self._steps(*args, reports.to_tensors(sums)))
 
-    def _call_safely(
-        self, arrays: list, start: int, stop: int, size: int
-    ) -> tuple[metrics.Report, metrics.Means]:
-        """Runs steps; undoes those from the first that isn't finite on, and raises.
-
-        Raises:
-            LossError: names the step.
-        """
-        # Checked once per call: a norm at every step would cost about 5% of its time.
-        before = self._copy_variables()
-        report, sums = self._call(arrays, start, stop, size)
-        tag = _find_nonfinite(report, sums)
-        if tag is None:
-            return report, sums
-        self._restore_variables(before)
-        for i in range(start, stop):
-            before = self._copy_variables()
-            report, sums = self._call(arrays, i, i + 1, size)
-            tag = _find_nonfinite(report, sums) or tag
-            if _find_nonfinite(report, sums) is not None:
-                break
-        self._restore_variables(before)
-        number = int(self.step.optimizer.step.numpy()) + 1
-        raise LossError(
-            f"{tag} must be finite, got {report[tag]} at step {number}, which is not "
-            "applied: lower learning_rate or scale, or check the range of the labels"
-        )
-
-    def _get_variables(self) -> list[tf.Variable]:
-        parts = self.get_state().values()
-        # A model may be any object with trainable variables.
-        return [
-            v
-            for part in parts
-            for v in getattr(part, "variables", None) or part.trainable_variables
-        ]
-
-    def _copy_variables(self) -> list[tf.Tensor]:
-        return [tf.identity(variable) for variable in self._get_variables()]
-
-    def _restore_variables(self, values: list[tf.Tensor]) -> None:
-        for variable, value in zip(self._get_variables(), values, strict=True):
-            variable.assign(value)
-
-    def _get_calls(self, epoch: int) -> Iterator[tuple]:
-        """Yields inputs, targets, an order, its first and last step, the batch size."""
-        order = data.permute(len(self.split), self.seed, epoch)
-        arrays = self._put_on_device(self.split)
-        blocks: Iterable[tuple]
-        if arrays is not None:
-            self._on_replicas = self._on_replicas or self._copy_to_replicas(*arrays)
-            blocks = [(*self._on_replicas, order)]
-        else:
-            stream = data.stream(
-                self.split, order, self.batch_size * self.steps_per_call
-            )
-            blocks = (
-                (*self._copy_to_replicas(x, y), np.arange(len(y), dtype=np.int32))
-                for x, y in stream
-            )
-        for x, y, rows in blocks:
-            num_full, rest = divmod(rows.size, self.batch_size)
-            (order,) = self._copy_to_replicas(tf.constant(rows))
-            for start in range(0, num_full, self.steps_per_call):
-                stop = min(start + self.steps_per_call, num_full)
-                yield x, y, order, start, stop, self.batch_size
-            if rest:
-                (order,) = self._copy_to_replicas(tf.constant(rows[-rest:]))
-                yield x, y, order, 0, 1, rest
-
-    def _put_on_device(self, split: data.Split) -> tuple | None:
-        """Returns a split's arrays on the device, None if they are too large."""
-        if split.x.nbytes > self.device_bytes:
-            return None
-        if split not in self._on_device:
-            self._on_device[split] = tf.constant(split.x), tf.constant(split.y)
-        return self._on_device[split]
-
-    def _copy_to_replicas(self, *arrays: tf.Tensor) -> tuple:
-        """Returns the arrays with a full copy on every replica's device."""
-        if self.strategy.num_replicas_in_sync == 1:
-            return arrays
-        return tuple(replicas.copy_to_replicas(self.strategy, a) for a in arrays)
-
-    def _run_alone(self, *args: Any) -> tuple[metrics.Report, metrics.Means]:
+    def _run_alone(self, *args: Any) -> tuple:
         return self.strategy.run(self._compiled, args)
 
     def _run_steps(
         self,
-        x: tf.Tensor,
-        y: tf.Tensor,
-        order: tf.Tensor,
+        source: Any,
         start: tf.Tensor,
         stop: tf.Tensor,
-        size: int,
-    ) -> tuple[metrics.Report, metrics.Means]:
+        size: Any,
+        epoch: tf.Tensor,
+        sums: reports.Sums,
+    ) -> recovery.Done:
         """The counterpart of `replicas.SharedSteps` on one device."""
 
-        def run(i: tf.Tensor) -> metrics.Report:
-            # With a slice, XLA would compile again for the first `i` of each call.
-            rows = tf.gather(order, i * size + tf.range(size))
-            return self.step(self._feed(tf.gather(x, rows)), tf.gather(y, rows))
+        def run(i: tf.Tensor) -> tuple[reports.Losses, reports.Update]:
+            batch, numbers = feeding.take(source, i, 0, size)
+            return self._one(batch, numbers, i, epoch)
 
-        def body(i: tf.Tensor, sums: metrics.Means) -> tuple[tf.Tensor, metrics.Means]:
-            # XLA removes the values of the report that are not used.
-            return i + 1, metrics.add_weighted(sums, run(i).losses.means, size)
+        if not self._is_whole:
+            # One place for a step in the graph, which starts twice as fast as two.
+            return self._run_carrying(run, start, stop, sums)
 
-        sums = metrics.make_zeros(self._zeros)
+        def body(i: tf.Tensor, sums: reports.Sums) -> tuple[tf.Tensor, reports.Sums]:
+            # XLA removes the values of the report that aren't used.
+            losses, _ = run(i)
+            return i + 1, reports.add_losses(sums, losses)
+
         # With a counter instead of tf.range, one program runs any number of steps.
         i, sums = tf.while_loop(lambda i, _: i < stop - 1, body, [start, sums])
-        report = run(i)
-        return report, metrics.add_weighted(sums, report.losses.means, size)
+        losses, update = run(i)
+        return losses, update, reports.add_losses(sums, losses)
 
-    def evaluate(self, split: data.Split) -> metrics.Report:
-        """Evaluates the model on every example of a split.
+    @scopes.do_not_convert
+    def _run_carrying(
+        self, run: Callable, start: tf.Tensor, stop: tf.Tensor, sums: reports.Sums
+    ) -> recovery.Done:
+        """Runs steps in a loop that carries each step's report to its end."""
+        one = self._one.get_concrete_function(*self._feed.make_specs(None))
+        outputs = tf.nest.flatten(one.structured_outputs)
+        first = [tf.zeros(v.shape, v.dtype) for v in outputs if v is not None]
+
+        def body(i: tf.Tensor, sums: reports.Sums, *_: Any) -> tuple:
+            losses, update = run(i)
+            reported = tf.nest.flatten((losses, update))
+            carried = [value for value in reported if value is not None]
+            return i + 1, reports.add_losses(sums, losses), *carried
+
+        state = [start, sums, *first]
+        _, sums, *last = tf.while_loop(lambda i, *_: i < stop, body, state)
+        values = iter(last)
+        flat = [None if value is None else next(values) for value in outputs]
+        packed = tf.nest.pack_sequence_as(one.structured_outputs, flat)
+        return *packed, sums
+
+    def evaluate(self, source: Any, batch_size: int | None = None) -> reports.Report:
+        """Evaluates the model on every example of a source.
 
         Args:
-            split: the examples.
+            source: the examples, with inputs and targets as those of training.
+            batch_size: number of examples in memory at once; None: that of training.
 
         Returns:
             A report of floats: loss, metrics and activity penalties are means over the
             examples; the values of an update are None.
 
         Raises:
-            ValueError: the split has no examples.
-            TypeError: `split` isn't a Split.
+            ValueError: the source has no examples, or other parts than that of
+                training.
+            TypeError: `source` isn't one of tfreg.data.
         """
         self._refresh()
-        num_examples = _count(split)
-        parts = [
-            metrics.to_floats(self._evaluation(x, y, split.pixels))
-            for x, y in self._get_blocks(split)
-        ]
-        sums = tf.nest.map_structure(lambda *values: sum(values), *parts)
-        report = metrics.Report(*metrics.divide(sums, num_examples))
-        return metrics.drop_undefined(report)
+        feeding.check_source(source, self.seed)
+        feeding.check_structure(source, self.source)
+        size = _checks.check_int("batch_size", batch_size or self.batch_size)
+        run = self._streamed
+        if feeding.is_indexed(source):
+            size, run = min(size, len(source)), self._evaluation
+        sums, pixels = self._evaluated, getattr(source, "pixels", False)
+        for call in self._plain.replace(source, size).list_calls(None):
+            args = self._make_arguments(call), pixels, reports.to_tensors(sums)
+            with recovery.explain_reading():
+                sums = reports.to_numpy(run(*args))
+        return self._average_sums(sums)
 
-    def _get_blocks(self, split: data.Split) -> Iterable[tuple]:
-        arrays = self._put_on_device(split)
-        if arrays is not None:
-            return [arrays]
-        order = np.arange(len(split), dtype=np.int32)
-        return data.stream(split, order, self.steps_per_call * self.batch_size)
+    def _make_arguments(self, call: feeding.Call) -> tuple:
+        # In XLA the size of a batch is static.
+        size = tf.constant(call.size) if self._mode.name == "graph" else call.size
+        return call.data, tf.constant(call.start), tf.constant(call.stop), size
+
+    def _average_sums(self, sums: reports.Sums) -> reports.Report:
+        metrics = self.step.get_metrics(sums.states)
+        return reports.average(sums, measuring.to_floats(metrics))
 
     def _run_evaluation(
-        self, x: tf.Tensor, y: tf.Tensor, pixels: bool
-    ) -> metrics.Losses:
-        """Returns the sums of the losses over all examples."""
-        num_examples = x.shape[0]
-        size = min(num_examples, EVALUATION_BATCH)
+        self,
+        call: tuple[Any, tf.Tensor, tf.Tensor, Any],
+        pixels: bool,
+        sums: reports.Sums,
+    ) -> reports.Sums:
+        """Adds the sums over the examples of several batches."""
+        source, start, stop, size = call
 
-        def run(start: tf.Tensor | int, size: int) -> metrics.Losses:
-            inputs = metrics.scale_pixels(_cut(x, start, size), pixels)
-            return self.step.evaluate(inputs, _cut(y, start, size))
+        def body(i: tf.Tensor, sums: reports.Sums) -> tuple[tf.Tensor, reports.Sums]:
+            batch, _ = feeding.take(source, i, 0, size)
+            return i + 1, reports.add(sums, self._forward(batch, pixels))
 
-        def body(
-            start: tf.Tensor, sums: metrics.Losses
-        ) -> tuple[tf.Tensor, metrics.Losses]:
-            return start + size, metrics.add_weighted(sums, run(start, size), size)
-
-        first = run(0, size)
-        sums = metrics.add_weighted(metrics.make_zeros(first), first, size)
-        stop = num_examples - num_examples % size
-        start = tf.constant(size)
-        start, sums = tf.while_loop(lambda i, _: i < stop, body, [start, sums])
-        if stop < num_examples:
-            rest = num_examples - stop
-            sums = metrics.add_weighted(sums, run(stop, rest), rest)
-        return sums
-
-
-def _find_nonfinite(report: metrics.Report, sums: metrics.Means) -> str | None:
-    """Returns the tag of a value that isn't finite, the data loss first, or None."""
-    scalars = report._replace(metrics={}).get_scalars()
-    scalars |= sums._replace(metrics={}).get_scalars()
-    last = "loss/regularization", "loss/total"  # Sums of the others.
-    tags = sorted(scalars, key=lambda tag: (tag in last, tag != "loss/data"))
-    return next((tag for tag in tags if not math.isfinite(scalars[tag])), None)
-
-
-def _count(split: data.Split) -> int:
-    if not isinstance(split, data.Split):
-        raise TypeError(
-            f"split must be a tfreg.data.Split, got a {type(split).__name__}: "
-            "write Split(x, y) with two arrays"
-        )
-    if not len(split):
-        raise ValueError("split must have examples, got none: pass some")
-    return len(split)
-
-
-@scopes.do_not_convert
-def _cut(tensor: tf.Tensor, start: tf.Tensor | int, size: int) -> tf.Tensor:
-    rank = tensor.shape.rank
-    return tf.slice(tensor, [start] + [0] * (rank - 1), [size, *tensor.shape[1:]])
+        return tf.while_loop(lambda i, _: i < stop, body, [start, sums])[1]

@@ -16,7 +16,38 @@ import tensorflow as tf
 from tfreg import _tensorflow
 from tfreg.optimizers import gradients as sums
 
-DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
+DTYPES = {
+    "float32": tf.float32,
+    "float64": tf.float64,
+    "bfloat16": tf.bfloat16,
+    "float16": tf.float16,
+}
+
+
+def check(precision: str, policy: str | None) -> tf.DType:
+    """Returns the dtype of a precision.
+
+    Args:
+        precision: one of `DTYPES`.
+        policy: the compute dtype of a Keras model; None for other models.
+
+    Raises:
+        ValueError: an unknown precision, or a Keras model computes in another dtype.
+    """
+    if precision not in DTYPES:
+        raise ValueError(
+            f"precision must be one of {', '.join(DTYPES)}, got {precision!r}: choose "
+            "one of them"
+        )
+    if (precision, policy) == ("float32", "float64"):
+        return tf.float64
+    if policy not in (None, precision):
+        raise ValueError(
+            f"precision must be that of the Keras model, {policy}, got {precision!r}: "
+            f"write precision={policy!r}, or make the model under "
+            "keras.mixed_precision.set_dtype_policy"
+        )
+    return DTYPES[precision]
 
 
 class LossScale(tf.Module):

@@ -15,12 +15,15 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from tfreg.collections import scopes
+from tfreg.collections import scopes, totals
 from tfreg.optimizers import gradients
-from tfreg.training import metrics, step
+from tfreg.training import batches, feeding, reports, step
 
-# Dense gradients and losses, and of each table the values and the indices of its rows.
-Parts: TypeAlias = tuple[list[tf.Tensor], list[tuple[tf.Tensor, tf.Tensor]]]
+# Dense gradients and new values; losses and sums; and of each table the values and the
+# indices of its rows.
+Parts: TypeAlias = tuple[
+    list[tf.Tensor], list[tf.Tensor], list[tuple[tf.Tensor, tf.Tensor]]
+]
 
 
 def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
@@ -35,175 +38,210 @@ def copy_to_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
     return strategy.experimental_distribute_values_from_function(copy)
 
 
+def list_replicas(strategy: tf.distribute.Strategy) -> feeding.Replicas:
+    """Returns the replicas of this process, one of the strategy's workers."""
+    numbers: list[int] = []
+
+    def note(context: Any) -> tf.Tensor:
+        numbers.append(context.replica_id_in_sync_group)
+        return tf.zeros([])
+
+    strategy.experimental_distribute_values_from_function(note)
+    total = strategy.num_replicas_in_sync
+    return feeding.Replicas(min(numbers), max(numbers) + 1, total)
+
+
+def average_over_workers(
+    strategy: tf.distribute.Strategy, value: tf.Tensor
+) -> tf.Tensor:
+    """Returns the mean of a scalar over all workers, which must all call it."""
+
+    def average(value: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        # An argument of the function is on no device.
+        copied = tf.identity(value)
+        return context.all_reduce(tf.distribute.ReduceOp.MEAN, copied)
+
+    values = strategy.run(average, (value,))
+    return strategy.experimental_local_results(values)[0]
+
+
 class SharedSteps:
     """Runs training steps on several replicas; the results are those of one device.
 
     Args:
         train_step: the training step.
         strategy: the strategy in whose scope model and optimizer were created.
-        zeros: zeros in the structure of the sums over the examples of all steps. The
-            rest of the report is computed only for the last step.
-        feed: returns a batch of inputs as the model takes it.
+        finish: returns a batch as the model takes it; `Feed.finish`.
+        xla: whether XLA compiles the steps.
     """
 
     def __init__(
         self,
         train_step: step.Step,
         strategy: tf.distribute.Strategy,
-        zeros: metrics.Means,
-        feed: Callable[[tf.Tensor], tf.Tensor],
+        finish: Callable[..., tuple],
+        xla: bool,
     ) -> None:
         self.step = train_step
         self.strategy = strategy
-        self._zeros, self._feed = zeros, feed
-        self._structures: dict[bool, metrics.Losses | metrics.Means] = {}
-        # Of the variables with a dense gradient, and of the tables.
+        self._finish = finish
+        self._structures: dict[bool, reports.Losses | reports.Sums] = {}
+        # Of the variables with a dense gradient, of the tables, and of new values.
         self._dense: list[int] = []
         self._tables: list[int] = []
-        self._update = tf.function(self._run_update, jit_compile=True)
-        self._backward = self._run_backward
-        self._both = self._run_both
-        if not _sums_over_replicas(train_step.model):
-            self._backward = tf.function(self._run_backward, jit_compile=True)
-            self._both = tf.function(self._run_both, jit_compile=True)
+        self._updated: dict[int, tf.TensorSpec] = {}
+        self._update: Callable = self._run_update
+        self._backward: Callable = self._run_backward
+        self._both: Callable = self._run_both
+        # A function can't sum over the replicas, compiled or not.
+        if not train_step.optimizer.sums_over_replicas:
+            self._update = tf.function(self._run_update, jit_compile=xla)
+        if not _sums_over_replicas(train_step.adapted.model):
+            self._backward = tf.function(self._run_backward, jit_compile=xla)
+            if not train_step.optimizer.sums_over_replicas:
+                self._both = tf.function(self._run_both, jit_compile=xla)
 
     def __call__(
         self,
-        x: Any,
-        y: Any,
-        order: Any,
+        source: Any,
         start: tf.Tensor,
         stop: tf.Tensor,
-        size: int,
-    ) -> tuple[metrics.Report, metrics.Means]:
+        size: Any,
+        epoch: tf.Tensor,
+        sums: reports.Sums,
+    ) -> tuple[reports.Losses, reports.Update, reports.Sums]:
         """Updates the model `stop - start` times.
 
         Args:
-            x: all inputs, of `copy_to_replicas`.
-            y: all targets, of `copy_to_replicas`.
-            order: int32 `[n]` of `copy_to_replicas`; the rows of step i are
-                `order[i * size:][:size]`.
+            source: `feeding.Held` of `copy_to_replicas`, or an iterator.
             start: int32 scalar, the first step.
             stop: int32 scalar, the last step plus one.
-            size: of the global batch.
+            size: of the global batch, for `Held`.
+            epoch: int64 scalar, for the augmentation.
+            sums: over the examples so far.
 
         Returns:
-            The last step's report for all replicas, and the sums.
+            The last step's losses and update for all replicas, and the sums.
 
         Raises:
             ValueError: a variable is on another device.
         """
-        run, data = self.strategy.run, (x, y, order)
+        run = self.strategy.run
+
+        def read(i: tf.Tensor) -> tuple:
+            """Returns the arguments of a replica for a step."""
+            if isinstance(source, feeding.Held):
+                return source, i, size, epoch
+            batch = source.get_next()
+            return batch, i, batches.count_rows(batch), epoch
 
         def run_first() -> Any:
             """Runs all steps but the last, each update with the next forward pass."""
 
             def body(i: tf.Tensor, packed: Any, sums: Any) -> tuple:
-                return i + 1, *run(self._continue, (packed, sums, *data, i, size))
+                return i + 1, *run(self._continue, (packed, sums, read(i)))
 
-            packed = run(self._begin, (*data, start, size, False))
-            first = [start + 1, packed, run(self._make_sums)]
-            _, packed, sums = tf.while_loop(lambda i, *_: i < stop - 1, body, first)
-            return run(self._end, (packed, sums, size, False))[2]
+            packed = run(self._begin, (read(start), False))
+            copied = run(self._copy, (sums,))
+            first = [start + 1, packed, copied]
+            _, packed, copied = tf.while_loop(lambda i, *_: i < stop - 1, body, first)
+            return run(self._end, (packed, copied, False))[2]
 
-        sums = tf.cond(stop - start > 1, run_first, lambda: run(self._make_sums))
-        packed = run(self._begin, (*data, stop - 1, size, True))
-        ended = run(self._end, (packed, sums, size, True))
+        copied = tf.cond(stop - start > 1, run_first, lambda: run(self._copy, (sums,)))
+        packed = run(self._begin, (read(stop - 1), True))
+        ended = run(self._end, (packed, copied, True))
         local = self.strategy.experimental_local_results
-        losses, update, sums = tf.nest.map_structure(lambda v: local(v)[0], ended)
-        return metrics.Report(*losses, *update), sums
+        return tf.nest.map_structure(lambda v: local(v)[0], ended)
 
-    def _make_sums(self) -> metrics.Means:
-        return metrics.make_zeros(self._zeros)
+    def _copy(self, sums: reports.Sums) -> reports.Sums:
+        return tf.nest.map_structure(tf.identity, sums)
 
-    def _begin(self, *args: Any) -> Parts:
-        return _sum(_call(self._backward, *args))
+    def _begin(self, args: tuple, everything: bool) -> Parts:
+        return _sum(_call(self._backward, args, everything))
 
-    def _continue(self, *args: Any) -> tuple[Parts, metrics.Means]:
-        values, sums = _call(self._both, *args)
+    def _continue(
+        self, packed: Parts, sums: reports.Sums, args: tuple
+    ) -> tuple[Parts, reports.Sums]:
+        values, sums = _call(self._both, packed, sums, args)
         return _sum(values), sums
 
-    def _end(self, *args: Any) -> tuple[Any, metrics.Update, metrics.Means]:
-        return _call(self._update, *args)
+    def _end(self, packed: Parts, sums: reports.Sums, everything: bool) -> tuple:
+        return _call(self._update, packed, sums, everything)
 
     def _run_both(
-        self,
-        packed: Parts,
-        sums: metrics.Means,
-        x: tf.Tensor,
-        y: tf.Tensor,
-        order: tf.Tensor,
-        i: tf.Tensor,
-        size: int,
-    ) -> tuple[Parts, metrics.Means]:
+        self, packed: Parts, sums: reports.Sums, args: tuple
+    ) -> tuple[Parts, reports.Sums]:
         """Updates; returns the next batch's gradients and losses, and the sums."""
-        *_, sums = self._update(packed, sums, size, False)
-        return self._run_backward(x, y, order, i, size, False), sums
+        *_, sums = self._update(packed, sums, False)
+        return self._backward(args, False), sums
 
-    def _run_backward(
-        self,
-        x: tf.Tensor,
-        y: tf.Tensor,
-        order: tf.Tensor,
-        i: tf.Tensor,
-        size: int,
-        everything: bool,
-    ) -> Parts:
+    def _run_backward(self, args: tuple, everything: bool) -> Parts:
         """Returns this replica's gradients and losses, of one dtype, and its rows."""
+        source, i, size, epoch = args
         replica = scopes.get_replica() or 0
         replicas = self.strategy.num_replicas_in_sync
         first, stop = size * replica // replicas, size * (replica + 1) // replicas
-        # With a slice, XLA would compile again for each `i`.
-        batch = tf.gather(order, i * size + tf.range(first, stop))
-        grads, losses = self.step.compute_gradients(
-            self._feed(tf.gather(x, batch)), tf.gather(y, batch), size
-        )
+        batch, numbers = feeding.take(source, i, first, stop)
+        batch = batches.Batch(*self._finish(batch, numbers, i, epoch))
+        count = None
+        if batch.weights is not None:
+            whole, _ = feeding.take(source, i, 0, size)
+            count = totals.count_nonzero(whole[2])
+        grads, losses, updates = self.step.compute_gradients(batch, size, first, count)
         tables = {i: g for i, g in enumerate(grads) if isinstance(g, tf.IndexedSlices)}
         dense = {i: g for i, g in enumerate(grads) if g is not None and i not in tables}
         self._dense, self._tables = list(dense), list(tables)
-        reported = losses if everything else losses.means
-        self._structures[everything] = tf.nest.map_structure(lambda _: 0.0, reported)
-        values = list(dense.values())
-        # The widest dtype of the gradients; the accuracy's float64 isn't needed.
+        self._updated = {i: v.shape for i, v in updates.items()}
+        reported = losses if everything else losses.sums._replace(penalties={})
+        self._structures[everything] = tf.nest.map_structure(
+            lambda v: v.shape, reported
+        )
+        values = [*dense.values(), *updates.values()]
         dtypes = [tf.float32, *(value.dtype for value in values)]
         dtype = max(dtypes, key=lambda dtype: dtype.size)
-        values += tf.nest.flatten(reported)
         rows = [(g.values, g.indices) for g in tables.values()]
-        return [tf.cast(value, dtype) for value in values], rows
+        scalars = [tf.cast(v, tf.float64) for v in tf.nest.flatten(reported)]
+        return [tf.cast(value, dtype) for value in values], scalars, rows
 
     def _run_update(
-        self,
-        packed: Parts,
-        sums: metrics.Means,
-        size: int,
-        everything: bool,
-    ) -> tuple[metrics.Losses | metrics.Means, metrics.Update, metrics.Means]:
+        self, packed: Parts, sums: reports.Sums, everything: bool
+    ) -> tuple[reports.Losses | reports.Sums, reports.Update, reports.Sums]:
         """Updates this replica's copy of the variables by the summed gradients."""
         structure = self._structures[everything]
-        variables = self.step.model.trainable_variables
-        vectors, rows = packed
+        variables = self.step.adapted.trainable_variables
+        vectors, scalars, rows = packed
         shapes = [variables[i].shape for i in self._dense]
-        num_scalars = len(tf.nest.flatten(structure))
-        parts = gradients.unpack(vectors, shapes + [tf.TensorShape([])] * num_scalars)
-        reported = tf.nest.pack_sequence_as(structure, parts[len(shapes) :])
+        parts = iter(gradients.unpack(vectors, [*shapes, *self._updated.values()]))
         summed: list[gradients.Gradient] = [None] * len(variables)
-        for i, part in zip(self._dense, parts, strict=False):
-            summed[i] = tf.cast(part, variables[i].dtype)
-        for i, (values, indices) in zip(self._tables, rows, strict=True):
+        for i in self._dense:
+            summed[i] = tf.cast(next(parts), variables[i].dtype)
+        updates = {i: next(parts) for i in self._updated}
+        shapes = tf.nest.flatten(structure)
+        values = gradients.unpack(scalars, shapes)
+        reported = tf.nest.pack_sequence_as(structure, values)
+        for i, (looked_up, indices) in zip(self._tables, rows, strict=True):
             shape = tf.constant(variables[i].shape.as_list(), tf.int64)
-            summed[i] = tf.IndexedSlices(values, indices, shape)
-        means = reported.means if everything else reported
-        update = self.step.update(summed)
-        return reported, update, metrics.add_weighted(sums, means, size)
+            summed[i] = tf.IndexedSlices(looked_up, indices, shape)
+        update = self.step.update(summed, updates)
+        more = reported.sums._replace(penalties={}) if everything else reported
+        return reported, update, reports.add(sums, more)
 
 
 def _sum(parts: Parts) -> Parts:
     """Returns the sums over all replicas, packed into a few vectors, and all rows."""
     # Packed outside XLA, which would be slow at it.
     context = tf.distribute.get_replica_context()
-    values, rows = parts
-    packed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(values))
-    return packed, [gradients.gather(*pair) for pair in rows]
+    *values, rows = parts
+    # One call for each dtype: TensorFlow concatenates what it gets in one. It fails
+    # for nothing, as of a model that has tables only.
+    packed, scalars = (
+        context.all_reduce(tf.distribute.ReduceOp.SUM, gradients.pack(each))
+        if each
+        else []
+        for each in values
+    )
+    return packed, scalars, [gradients.gather(*pair) for pair in rows]
 
 
 def _call(function: Callable, *args: Any) -> Any:

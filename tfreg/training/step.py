@@ -12,30 +12,42 @@ added once, after the sum.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfreg import _checks, losses, optimizers
-from tfreg.collections import ownership, scopes, terms, totals
+from tfreg import _checks, _tensorflow, models, optimizers, regularizers
+from tfreg.collections import ownership, random, scopes, terms, totals
 from tfreg.optimizers import gradients
-from tfreg.training import metrics
+from tfreg.training import batches, measuring, objectives, reports, scores, shares
 from tfreg.training import precision as precisions
+
+
+class _Pass(threading.local):
+    """The forward pass that is running, one for each replica's thread."""
+
+    training = False
+    num_examples: Any = 0
+    states: reports.States = {}
 
 
 class Step:
     """A training or evaluation step, for any model, loss and optimizer.
 
     The penalties are those of the model. An update sums the gradients over microbatches
-    and replicas, adds those of the weight penalties, clips the sum and applies it.
+    and replicas, adds those of the weight penalties, clips the sum and applies it. For
+    a step of one's own override `compute_loss`; see docs/own-step.md.
 
     Args:
-        model: callable (x, training=...) -> outputs, with `trainable_variables`.
+        model: a model of tfreg's layers, Keras, Sonnet or tf.Modules; see
+            `tfreg.models.adapt`.
         data_loss: callable (y, outputs) -> losses `[batch, ...]`; a Keras loss is taken
-            per example, whatever its reduction. It says what the targets are, and so
-            which accuracy is reported.
-        optimizer: of `tfreg.optimizers`.
+            per example, whatever its reduction; or a dict, list or tuple of these, for
+            outputs and targets of this structure. It says what the targets are, and so
+            which metrics are reported. None where `compute_loss` is overridden.
+        optimizer: of `tfreg.optimizers` or of Keras.
         clip_norm: largest global norm of the gradient, of data and penalties and of all
             replicas together; None: no clipping.
         seed: seed of dropout, together with the number of the step.
@@ -43,122 +55,221 @@ class Step:
             The update is that of the full batch, except for BatchNorm's statistics.
         precision: the model's dtype: float32, bfloat16 or float16. Variables, losses
             and penalties are float32. float16 has a `loss_scale`, and skips an update
-            that overflows.
+            that overflows. A Keras model must have this dtype in its policy.
+        metrics: name -> Keras metric, or None for tfreg's metric of that name; see
+            `tfreg.training.measuring.Metrics`. None: those that fit the loss.
+        loss_weights: name -> finite float >= 0, of several data losses; default 1.0.
+        frozen: models that the step reads and doesn't train, such as a teacher.
 
     Raises:
         ValueError: an argument has an invalid value.
-        TypeError: the optimizer isn't one of `tfreg.optimizers`.
+        TypeError: the model or the optimizer isn't one.
     """
 
     def __init__(
         self,
         model: Any,
-        data_loss: losses.DataLoss,
-        optimizer: optimizers.Optimizer,
+        data_loss: Any,
+        optimizer: Any,
         clip_norm: float | None = None,
         seed: int = 0,
         accumulate: int = 1,
         precision: str = "float32",
+        metrics: Mapping[str, Any] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        frozen: Sequence[Any] = (),
     ) -> None:
         if clip_norm is not None:
             clip_norm = _checks.check_float("clip_norm", clip_norm)
         scopes.check_strategy()
-        _check_optimizer(optimizer)
-        if precision not in precisions.DTYPES:
-            raise ValueError(
-                f"precision must be one of {', '.join(precisions.DTYPES)}, got "
-                f"{precision!r}: choose one of them"
-            )
-        self.model = model
-        self.data_loss = losses.take_each(data_loss)
-        self._targets, self._threshold = losses.find_targets(data_loss)
-        self.optimizer = optimizer
+        self.model, self.frozen = model, tuple(frozen)
+        self.adapted = models.adapt(model)
+        self.objective = objectives.Objective(data_loss, loss_weights)
+        self.metrics = measuring.Metrics(metrics, self.objective)
+        self.optimizer = optimizers.adapt(optimizer)
         self.clip_norm = clip_norm
         self.seed = seed
         self.accumulate = _checks.check_int("accumulate", accumulate)
-        self.dtype = precisions.DTYPES[precision]
+        self.dtype = precisions.check(precision, self.adapted.dtype_policy)
         self.loss_scale = precisions.LossScale() if precision == "float16" else None
+        self._pass = _Pass()
 
-    def __call__(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Report:
+    def build(self, batch: batches.Batch) -> None:
+        """Creates the variables of Keras layers, and checks the metrics.
+
+        Args:
+            batch: eager, of one or a few examples.
+
+        Raises:
+            ValueError: a metric doesn't fit the outputs.
+        """
+        x = tf.nest.map_structure(self._cast, batch.x)
+        self.adapted.build(x)
+        if self.metrics.has_keras:
+            with self._scope(batch, 0, 0), self.adapted.step(None):
+                outputs = self.adapted(x, training=False)
+            self.metrics.check(*batch[1:2], outputs, batch.weights)
+
+    def compute_loss(self, batch: batches.Batch) -> Any:
+        """Returns the data losses of a batch; to be overridden.
+
+        Args:
+            batch: of this replica, or a microbatch of it.
+
+        Returns:
+            Losses `[batch, ...]`, or a dict name -> losses, which are added.
+        """
+        outputs = self.forward(batch.x)
+        self.measure(batch, outputs)
+        return self.objective(batch.y, outputs)
+
+    def forward(self, x: Any) -> Any:
+        """Returns the model's outputs; each call in a step has its own dropout masks.
+
+        Args:
+            x: inputs, a nest of `[batch, ...]` tensors; floating ones are cast to the
+                step's precision.
+        """
+        x = tf.nest.map_structure(self._cast, x)
+        return self.adapted(x, training=self._pass.training)
+
+    def measure(self, batch: batches.Batch, outputs: Any) -> None:
+        """Adds outputs to the step's metrics."""
+        increments = self.metrics.update(batch.y, outputs, batch.weights)
+        self._pass.states = self._pass.states | increments
+
+    def report(self, name: str, values: tf.Tensor) -> None:
+        """Reports the mean of values of one's own, as a metric.
+
+        Args:
+            name: of the metric.
+            values: `[batch, ...]`, or a scalar, the mean over this replica's examples.
+        """
+        values = tf.cast(values, tf.float32)
+        examples = tf.cast(self._pass.num_examples, tf.float32)
+        if values.shape.rank:
+            values = tf.reduce_sum(totals.average_each(values))
+        else:
+            values = tf.math.multiply_no_nan(values, examples)
+        self._pass.states = self._pass.states | {name: (values, examples)}
+
+    def __call__(self, x: Any, y: Any, weights: Any = None) -> reports.Report:
         """Updates the model once; in `strategy.run` by the gradients of all replicas.
 
         Args:
-            x: inputs `[batch, ...]` of this replica.
-            y: targets `[batch, ...]`.
+            x: inputs of this replica, a nest of `[batch, ...]` tensors.
+            y: targets, likewise.
+            weights: as for `batches.Batch`.
 
         Returns:
-            The losses of `compute_gradients` and the values of `update`.
+            The losses are this replica's share, and the metrics those of all replicas.
         """
-        grads, reported = self.compute_gradients(x, y)
-        update = self.update(gradients.sum_over_replicas(grads))
-        return metrics.Report(*reported, *update)
+        own = self.compute_gradients(batches.Batch(x, y, weights))
+        states = own.losses.sums.states
+        parts = *own.updates.values(), *tf.nest.flatten(states)
+        summed = gradients.sum_over_replicas([*own.gradients, *parts])
+        cut = len(own.gradients)
+        end = cut + len(own.updates)
+        states = tf.nest.pack_sequence_as(states, summed[end:])
+        updates = dict(zip(own.updates, summed[cut:end], strict=True))
+        update = self.update(summed[:cut], updates)
+        losses = own.losses
+        return reports.Report(
+            losses.loss,
+            losses.regularization,
+            losses.penalties,
+            self.get_metrics(states),
+            *update,
+            data_losses=losses.data_losses,
+        )
 
     def compute_gradients(
-        self, x: tf.Tensor, y: tf.Tensor, global_batch_size: int | None = None
-    ) -> tuple[list[gradients.Gradient], metrics.Losses]:
-        """Returns this replica's share of the gradients and losses.
+        self,
+        batch: batches.Batch,
+        global_batch_size: Any = None,
+        first: Any = None,
+        global_count: Any = None,
+    ) -> shares.Shares:
+        """Returns this replica's share of gradients, losses and state.
 
         Args:
-            x: inputs `[batch, ...]`.
-            y: targets `[batch, ...]`.
+            batch: examples of this replica.
             global_batch_size: number of examples on all replicas; None: the sum over
                 the replicas.
+            first: index in the global batch of the replica's first example, from which
+                its dropout masks are drawn; None: from the replica's number.
+            global_count: number of weights other than 0 on all replicas; None: their
+                sum over the replicas.
 
         Returns:
             One gradient per trainable variable, times the loss scale if there is one,
             without the weight penalties, which `update` adds; IndexedSlices only where
-            the optimizer `takes_rows`. And the losses, whose sum over the replicas is
-            that of the global batch.
+            the optimizer `takes_rows`.
         """
+        num_rows = batches.count_rows(batch.x)
+        if first is None and scopes.count_replicas() == 1:
+            first = 0
+        counts = global_batch_size, global_count
         if self.accumulate == 1:
-            return self._compute_part(x, y, global_batch_size, 0)
-        size: Any = global_batch_size
-        num_rows = tf.shape(x)[0]
-        if size is None:
+            return self._compute_part(batch, counts, first, 0)
+        if global_batch_size is None:
             # Microbatches have different sizes, and each needs the global one.
-            (size,) = gradients.sum_over_replicas([num_rows])
+            counts = *gradients.sum_over_replicas([num_rows]), global_count
+        if global_count is None and batch.weights is not None:
+            count = totals.count_nonzero(batch.weights)
+            counts = counts[0], *gradients.sum_over_replicas([count])
         bounds = [num_rows * k // self.accumulate for k in range(self.accumulate + 1)]
-        first = slice(bounds[1])
-        grads, reported = self._compute_part(x[first], y[first], size, 0)
-        for k in range(1, self.accumulate):
+        added = None
+        for k in range(self.accumulate):
             rows = slice(bounds[k], bounds[k + 1])
-            more, part = self._compute_part(x[rows], y[rows], size, k)
-            grads = list(map(gradients.add, grads, more))
-            reported = tf.nest.map_structure(tf.add, reported, part)
-        return grads, reported
+            start = None if first is None else first + bounds[k]
+            part = self._compute_part(batches.cut(batch, rows), counts, start, k)
+            added = part if added is None else shares.add(added, part)
+        return added  # type: ignore[return-value]
 
     def _compute_part(
-        self, x: tf.Tensor, y: tf.Tensor, global_batch_size: Any, microbatch: int
-    ) -> tuple[list[gradients.Gradient], metrics.Losses]:
-        with self._scope(microbatch), tf.GradientTape() as tape:
-            outputs = self.model(self._cast(x), training=True)
+        self, batch: batches.Batch, counts: tuple[Any, Any], first: Any, microbatch: int
+    ) -> shares.Shares:
+        scope = self._scope(batch, first, microbatch)
+        key = self._make_key(microbatch)
+        with scope, tf.GradientTape() as tape, self.adapted.step(key) as state:
+            losses = self._compute_losses(batch, training=True)
+            self._check_watched(tape)
             parts = totals.split_total(
-                self._compute_loss(y, outputs),
-                self.model,
-                global_batch_size=global_batch_size,
+                self.objective.combine(losses),
+                ownership.Model(self.model, keras=True),
+                batch.weights,
+                global_batch_size=counts[0],
                 microbatches=self.accumulate,
+                global_count=counts[1],
             )
             total = self._scale(parts.without_terms)
-        grads = tape.gradient(total, self.model.trainable_variables)
+        grads = tape.gradient(total, self.adapted.trainable_variables)
         if not self.optimizer.takes_rows:
             grads = gradients.make_dense(grads)
-        return grads, self._report(y, outputs, parts)
+        updates, variables = state.get_updates(), self.adapted.variables
+        own = batch, parts, self.accumulate
+        return shares.Shares(
+            grads,
+            shares.measure(losses, self._pass.states, *own),
+            shares.weigh_updates(updates, variables, *own),
+        )
 
-    def _compute_loss(self, y: tf.Tensor, outputs: Any) -> tf.Tensor:
-        data_loss = self.data_loss(y, outputs)
-        if getattr(data_loss, "shape", None) == ():
-            raise ValueError(
-                "data_loss must return the losses of the examples, [batch, ...], got a "
-                "scalar: leave its mean out, or pass the Keras loss itself"
-            )
-        return data_loss
+    def _compute_losses(
+        self, batch: batches.Batch, training: bool
+    ) -> dict[str, tf.Tensor]:
+        self._pass.training, self._pass.states = training, {}
+        self._pass.num_examples = batches.count_rows(batch.x)
+        losses = self.compute_loss(batch)
+        losses = losses if isinstance(losses, dict) else {"": losses}
+        for name, value in losses.items():
+            objectives.check_own(name, value)
+        return losses
 
     @scopes.do_not_convert
-    def _report(
-        self, y: tf.Tensor, outputs: Any, parts: totals.Parts
-    ) -> metrics.Losses:
-        accuracy = metrics.measure_accuracy(y, outputs, self._targets, self._threshold)
-        return metrics.measure(accuracy, parts)
+    def _check_watched(self, tape: tf.GradientTape) -> None:
+        watched = [v for v in tape.watched_variables() if not regularizers.is_scale(v)]
+        self.adapted.check_watched(watched, self.frozen)
 
     @scopes.do_not_convert
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
@@ -167,32 +278,50 @@ class Step:
     @scopes.do_not_convert
     def _differentiate_terms(self) -> list[gradients.Gradient]:
         """Returns the gradients of the weight penalties, times the loss scale."""
-        with self._scope(), tf.GradientTape() as tape:
-            model = ownership.Model(self.model)
+        variables = self.adapted.trainable_variables
+        scope = scopes.step_scope(self.optimizer.step, self.seed)
+        with scope, tf.GradientTape() as tape:
+            model = ownership.Model(self.model, keras=True)
             values = [term(model.ids) for term in model.get_terms()]
             total = terms.add_up([value for value in values if value is not None])
             total = None if total is None else self._scale(total)
         if total is None:
-            return [None] * len(self.model.trainable_variables)
-        return tape.gradient(total, self.model.trainable_variables)
+            return [None] * len(variables)
+        return tape.gradient(total, variables)
 
     @contextlib.contextmanager
-    def _scope(self, microbatch: int = 0) -> Iterator[None]:
-        # Each microbatch has another dropout mask: its seed is far from other seeds.
-        seed = self.seed + 2**32 * microbatch
-        with scopes.step_scope(self.optimizer.step, seed):
+    def _scope(
+        self, batch: batches.Batch, first: Any, microbatch: int
+    ) -> Iterator[None]:
+        examples = None if first is None else (first, batches.count_rows(batch.x))
+        # Without its place each microbatch has a seed that is far from the others.
+        seed = self.seed + (2**32 * microbatch if first is None else 0)
+        with scopes.step_scope(self.optimizer.step, seed, examples):
             yield
 
     @scopes.do_not_convert
-    def _cast(self, x: tf.Tensor) -> tf.Tensor:
-        x = tf.convert_to_tensor(x)
+    def _make_key(self, microbatch: int) -> tf.Tensor | None:
+        """Returns the key of the random numbers of Keras's layers, if there are any."""
+        if self.adapted.is_plain:
+            return None
+        place = self.accumulate * (scopes.get_replica() or 0) + microbatch
+        return random.make_key(self.seed, self.optimizer.step.read_value(), place)
+
+    @scopes.do_not_convert
+    def _cast(self, x: Any) -> Any:
+        x = x if isinstance(x, tf.RaggedTensor) else tf.convert_to_tensor(x)
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
-    def update(self, summed: Sequence[gradients.Gradient]) -> metrics.Update:
+    def update(
+        self,
+        summed: Sequence[gradients.Gradient],
+        updates: Mapping[int, tf.Tensor] | None = None,
+    ) -> reports.Update:
         """Adds the gradients of the weight penalties, clips the sum and applies it.
 
         Args:
             summed: the gradients, summed over the replicas.
+            updates: the new values of `shares.Shares`, summed over the replicas.
 
         Returns:
             The norm of the gradients, the learning rate, and the loss scale.
@@ -202,19 +331,20 @@ class Step:
         if scale is not None:
             summed, finite = scale.divide(summed)
         norm = gradients.global_norm(summed)
-        reported = metrics.Update(norm, self.optimizer.learning_rate())
+        reported = reports.Update(norm, self.optimizer.learning_rate())
         if self.clip_norm is not None:
             summed, _ = tf.clip_by_global_norm(summed, self.clip_norm, norm)
-        variables = self.model.trainable_variables
+        self._assign(updates or {})
         if scale is None:
-            self.optimizer.apply(summed, variables, summed=True)
+            self._apply(summed)
             return reported
 
         def apply() -> tf.Tensor:
-            self.optimizer.apply(summed, variables, summed=True)
+            self._apply(summed)
             return tf.constant(True)
 
-        self.optimizer.build(variables)  # Variables can't be created in the branch.
+        # Variables can't be created in the branch.
+        self.optimizer.build(self.adapted.trainable_variables)
         tf.cond(finite, apply, lambda: tf.constant(False))
         scale.update(finite)
         skipped = tf.cast(scale.num_skipped.read_value(), tf.float32)
@@ -224,18 +354,45 @@ class Step:
             skipped_updates=skipped,
         )
 
-    def evaluate(self, x: tf.Tensor, y: tf.Tensor) -> metrics.Losses:
+    @scopes.do_not_convert
+    def _apply(self, summed: Sequence[gradients.Gradient]) -> None:
+        variables = self.adapted.trainable_variables
+        self.optimizer.apply(summed, variables, summed=True)
+        for variable, constraint in self.adapted.constraints:
+            _tensorflow.assign(variable, constraint(variable.read_value()))
+
+    @scopes.do_not_convert
+    def _assign(self, updates: Mapping[int, tf.Tensor]) -> None:
+        variables = self.adapted.variables
+        for number, value in updates.items():
+            _tensorflow.assign(variables[number], value)
+
+    def evaluate(self, x: Any, y: Any, weights: Any = None) -> reports.Losses:
         """Returns the losses, as `compute_gradients`, without changing the model."""
-        with self._scope():
-            outputs = self.model(self._cast(x), training=False)
-            parts = totals.split_total(self._compute_loss(y, outputs), self.model)
-        return self._report(y, outputs, parts)
+        batch = batches.Batch(x, y, weights)
+        with self._scope(batch, 0, 0), self.adapted.step(None):
+            losses = self._compute_losses(batch, training=False)
+            parts = totals.split_total(
+                self.objective.combine(losses),
+                ownership.Model(self.model, keras=True),
+                weights,
+            )
+        return shares.measure(losses, self._pass.states, batch, parts, 1)
 
+    def get_metrics(self, states: reports.States) -> dict[str, Any]:
+        """Returns the metrics and the reported values of summed states.
 
-def _check_optimizer(optimizer: Any) -> None:
-    if not isinstance(optimizer, optimizers.Optimizer):
-        raise TypeError(
-            "optimizer must be one of tfreg.optimizers, got a "
-            f"{type(optimizer).__name__}: write for example tfreg.optimizers."
-            "adam(1e-3), or your own loop for a Keras optimizer"
-        )
+        Args:
+            states: name -> sums over examples.
+        """
+        names = self.metrics.names
+        own = {k: scores.divide(*s) for k, s in states.items() if k not in names}
+        known = {k: s for k, s in states.items() if k in names}
+        return self.metrics.compute(known) | own
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the objects to save in a checkpoint, by name."""
+        state = {"model": self.adapted.checkpoint, "optimizer": self.optimizer}
+        if self.loss_scale is not None:
+            state["loss_scale"] = self.loss_scale
+        return state

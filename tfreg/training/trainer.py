@@ -11,14 +11,14 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tfreg import data
-from tfreg.training import checkpoints, events, loop, manifests, metrics
+from tfreg.training import checkpoints, events, loop, manifests, recovery, reports
 
 
 class Interrupted(Exception):
@@ -28,14 +28,14 @@ class Interrupted(Exception):
 class Progress(Protocol):
     """Receives the progress of a Trainer."""
 
-    def update(self, epoch: int, report: metrics.Report, speed: float | None) -> None:
+    def update(self, epoch: int, report: reports.Report, speed: float | None) -> None:
         """Receives the report of the epoch so far, and its steps per second."""
 
     def end_epoch(
         self,
         epoch: int,
-        train: metrics.Report,
-        validation: metrics.Report,
+        train: reports.Report,
+        validation: reports.Report,
         speed: float | None,
     ) -> None:
         """Receives the reports of an epoch."""
@@ -46,7 +46,7 @@ class History:
     """The state of a run besides its variables.
 
     Attributes:
-        sums: tag -> sum over the examples of the current epoch.
+        sums: over the examples of the current epoch, as JSON; {} between two.
         speeds: steps per second of each epoch, without those that compiled.
         seconds: duration of the run.
         best_loss: the smallest validation loss.
@@ -54,7 +54,7 @@ class History:
         num_worse: number of epochs since then.
     """
 
-    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    sums: dict[str, Any] = dataclasses.field(default_factory=dict)
     speeds: list[float] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     best_loss: float | None = None
@@ -65,18 +65,20 @@ class History:
 class BestWeights(tf.Module):
     """A copy of a model's variables at the smallest validation loss so far."""
 
-    def __init__(self, model: tf.Module) -> None:
+    def __init__(self, variables: Sequence[tf.Variable]) -> None:
         super().__init__()
-        self.copies = [tf.Variable(v, trainable=False) for v in model.variables]
+        # In an attribute, a checkpoint would save the variables by another name.
+        self._get_variables = lambda: variables
+        self.copies = [tf.Variable(v, trainable=False) for v in variables]
 
-    def copy_from(self, model: tf.Module) -> None:
+    def update(self) -> None:
         """Copies the model's weights."""
-        for copy, variable in zip(self.copies, model.variables, strict=True):
+        for copy, variable in zip(self.copies, self._get_variables(), strict=True):
             copy.assign(variable)
 
-    def copy_to(self, model: tf.Module) -> None:
+    def restore(self) -> None:
         """Copies the weights back into the model."""
-        for copy, variable in zip(self.copies, model.variables, strict=True):
+        for copy, variable in zip(self.copies, self._get_variables(), strict=True):
             variable.assign(copy)
 
 
@@ -123,7 +125,7 @@ class Trainer:
         self.histograms = histograms
         self.log = log
         self.history = History()
-        self.best = BestWeights(trained.step.model)
+        self.best = BestWeights(trained.step.adapted.variables)
         self._writer: events.Events | None = None
         self._has_compiled = False
         self._saved_step = -1
@@ -164,13 +166,13 @@ class Trainer:
     def restore_best(self) -> None:
         """Restores the model's best weights, if there is a patience."""
         if self.patience is not None:
-            self.best.copy_to(self.loop.step.model)
+            self.best.restore()
 
     def save(self) -> None:
         """Writes a checkpoint, unless the step has one already.
 
         Raises:
-            loop.LossError: a weight isn't finite; nothing was written.
+            recovery.LossError: a weight isn't finite; nothing was written.
             OSError: it can't be written; earlier checkpoints are unchanged.
         """
         step = self.num_steps
@@ -210,7 +212,7 @@ class Trainer:
 
         Raises:
             Interrupted: `is_interrupted` returned True; a checkpoint was written.
-            loop.LossError: a loss isn't finite; earlier files are kept.
+            recovery.LossError: a loss isn't finite; earlier files are kept.
             OSError: a checkpoint can't be written; earlier ones are kept.
         """
         self.save()  # A run that is killed at any later time can be resumed.
@@ -224,9 +226,9 @@ class Trainer:
         try:
             self._run(epochs, progress, is_interrupted)
             is_finished = True
-        except loop.LossError as error:
+        except recovery.LossError as error:
             last = manifests.list_newest_first(self.directory / manifests.FOLDER)[0]
-            raise loop.LossError(
+            raise recovery.LossError(
                 f"{error} (the last good checkpoint is {last})"
             ) from error
         finally:
@@ -257,16 +259,16 @@ class Trainer:
     ) -> None:
         """Trains the rest of an epoch, and evaluates the validation set."""
         steps = self.num_steps - epoch * self.loop.steps_per_epoch
-        sums = self.history.sums
-        means = metrics.Means.from_scalars(sums) if sums else None
-        reports = self.loop.iterate(epoch, steps, means)
+        saved = self.history.sums
+        sums = reports.Sums.from_json(saved) if saved else None
+        iterated = self.loop.iterate(epoch, steps, sums)
         self._stop_if(is_interrupted)
-        for report in reports:
+        for report in iterated:
             speed = (report.num_steps - steps) / self.loop.seconds
             progress.update(epoch, report, speed if self._has_compiled else None)
             if report.num_steps == self.loop.steps_per_epoch:
                 break  # Saved after the evaluation.
-            self.history.sums = self.loop.sums.get_scalars()
+            self.history.sums = self.loop.sums.to_json()
             self._save_if_due()
             self._stop_if(is_interrupted)
         self.history.sums = {}
@@ -281,16 +283,16 @@ class Trainer:
         self._has_compiled = True
         self._save_if_due()
 
-    def _update_early_stopping(self, validation: metrics.Report) -> None:
+    def _update_early_stopping(self, validation: reports.Report) -> None:
         """Keeps the best weights, and counts the epochs since then.
 
         Raises:
-            loop.LossError: the validation loss isn't finite.
+            recovery.LossError: the validation loss isn't finite.
         """
         scalars = validation.get_scalars()
         for tag in ("loss/data", "loss/regularization"):
             if not math.isfinite(scalars[tag]):
-                raise loop.LossError(
+                raise recovery.LossError(
                     f"validation {tag} must be finite, got {scalars[tag]} after "
                     f"step {self.num_steps}: lower learning_rate or scale"
                 )
@@ -299,27 +301,30 @@ class Trainer:
             self.history.best_loss = validation.loss
             self.history.best_step = self.num_steps
             self.history.num_worse = 0
-            self.best.copy_from(self.loop.step.model)
+            self.best.update()
         else:
             self.history.num_worse += 1
 
-    def _write(self, train: metrics.Report, validation: metrics.Report) -> None:
+    def _write(self, train: reports.Report, validation: reports.Report) -> None:
         if self._writer is None:
             return
         step = self.num_steps
         self._writer.write_scalars("train", step, train.get_scalars())
         self._writer.write_scalars("validation", step, validation.get_scalars())
-        self._writer.write_histograms(step, self.loop.step.model.variables)
+        adapted = self.loop.step.adapted
+        named = {adapted.names[id(v)]: v for v in adapted.variables}
+        self._writer.write_histograms(step, named)
 
     def _check_weights(self) -> None:
         """Checks the weights, which an update after the last report may have changed.
 
         Raises:
-            loop.LossError: a weight isn't finite.
+            recovery.LossError: a weight isn't finite.
         """
-        for variable in self.loop.step.model.variables:
+        adapted = self.loop.step.adapted
+        for variable in adapted.variables:
             if not np.isfinite(variable.numpy()).all():
-                raise loop.LossError(
-                    f"{variable.name.partition(':')[0]} must be finite, got inf or nan "
+                raise recovery.LossError(
+                    f"{adapted.names[id(variable)]} must be finite, got inf or nan "
                     f"after step {self.num_steps}: lower learning_rate or scale"
                 )
