@@ -101,7 +101,7 @@ def make_ways(num_devices: int) -> dict[str, turns.Way]:
     split = tfreg.data.load(name, flags.FLAGS.data_dir).train
     x = np.resize(split.x, (NUM_EXAMPLES, *split.x.shape[1:]))
     y = np.resize(split.y, NUM_EXAMPLES)
-    split = tfreg.data.Split(x, y, split.pixels)
+    split = tfreg.data.Split(x, y, pixels=split.pixels)
     ways = {} if num_devices > 1 else {ALONE: turns.make_tfreg(split, "kernel")}
     strategy = strategies.make_strategy("mirrored")
     with strategy.scope():

@@ -1,9 +1,9 @@
-"""Trains a GAN on points of a circle: two models, each with penalties of its own.
+"""Trains a GAN on points of a circle: two steps that take turns in one tf.function.
 
     python examples/gan.py
 
-`total_loss(loss, model)` counts the penalties of that model and of no other, though
-both models are in one process and the generator's loss calls the discriminator.
+Each step trains one model, reads the other (`frozen`), and counts the penalties of its
+own model and of no other.
 """
 
 import numpy as np
@@ -17,27 +17,35 @@ generator = tfreg.models.MLP([64, 64, 2], kernel_regularizer=tfreg.l2_regularize
 discriminator = tfreg.models.MLP(
     [64, 64, 1], tf.nn.leaky_relu, kernel_regularizer=tfreg.l2_regularizer(1e-3)
 )
-g_optimizer = tfreg.optimizers.adam(5e-4, beta_1=0.5)
-d_optimizer = tfreg.optimizers.adam(2e-3, beta_1=0.5)
 
 
 def judge(points, label):
+    """Returns the losses of the discriminator, one for each point."""
     logits = discriminator(points)
     return tfreg.losses.sigmoid_cross_entropy(tf.fill(tf.shape(logits), label), logits)
 
 
+class GeneratorStep(tfreg.Step):
+    def compute_loss(self, batch):
+        return judge(self.forward(batch.x), 1.0)
+
+
+class DiscriminatorStep(tfreg.Step):
+    def compute_loss(self, batch):
+        # The generator is constant in this step.
+        fake = tf.stop_gradient(generator(batch.x))
+        return judge(batch.y, 1.0) + judge(fake, 0.0)
+
+
+g_optimizer = tfreg.optimizers.adam(5e-4, beta_1=0.5)
+d_optimizer = tfreg.optimizers.adam(2e-3, beta_1=0.5)
+g_step = GeneratorStep(generator, None, g_optimizer, frozen=[discriminator])
+d_step = DiscriminatorStep(discriminator, None, d_optimizer, frozen=[generator])
+
+
 @tf.function(jit_compile=True)
 def train_step(real, noise):
-    with tf.GradientTape(persistent=True) as tape:
-        fake = generator(noise)
-        g_loss = tfreg.losses.total_loss(judge(fake, 1.0), generator)
-        d_losses = judge(real, 1.0) + judge(tf.stop_gradient(fake), 0.0)
-        d_loss = tfreg.losses.total_loss(d_losses, discriminator)
-    weights = generator.trainable_variables
-    g_optimizer.apply(tape.gradient(g_loss, weights), weights)
-    weights = discriminator.trainable_variables
-    d_optimizer.apply(tape.gradient(d_loss, weights), weights)
-    return g_loss, d_loss
+    return g_step(noise, real).total, d_step(noise, real).total
 
 
 def main():
