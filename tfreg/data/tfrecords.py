@@ -70,8 +70,8 @@ class _Records:
             for row in rows if len(rows) > 1 else ():
                 self[row]
             # The stack of the graph may stand before the reason.
-            reasons = re.findall(r"Key: .*", error.message) or [error.message]
-            text = " ".join(reasons[0].split())[:200]
+            found = re.findall(r"(?:Key|Feature): .*", error.message)
+            text = " ".join((found or [error.message])[0].split())[:200]
             raise files.DataError(
                 f"{self._locate(rows[0])} must hold the features, got {text}: check "
                 "them, or write it again"
