@@ -64,6 +64,14 @@ def two_replicas():
 
 
 @pytest.fixture
+def small_blocks(monkeypatch):
+    """Makes several blocks of a few kilobytes, where examples are read in blocks."""
+    from tfreg.training import feeding
+
+    monkeypatch.setattr(feeding, "BLOCK_BYTES", 2**13)
+
+
+@pytest.fixture
 def mended_slim(monkeypatch):
     """Gives slim the names that TensorFlow has moved since."""
     from tensorflow.python.framework import ops

@@ -37,6 +37,17 @@ def add(sums, increments):
     )
 
 
+def sum_up(metrics, how, *batch):
+    """Returns a metric's sums over ragged batches, eagerly, in a function or XLA."""
+    update = metrics.update
+    if how != "eager":
+        update = tf.function(update, jit_compile=how == "xla", autograph=False)
+    sums = metrics.zeros(*batch)
+    for part in split(*batch):
+        sums = add(sums, update(*part))
+    return sums
+
+
 def assert_equal(got, want, rtol=1e-6):  # Keras computes in float32.
     assert list(got) == list(want)
     for name, value in got.items():

@@ -12,11 +12,7 @@ from tfreg import data
 from tfreg.data import augment
 from tfreg.training import feeding
 
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Makes several blocks of a few kilobytes."""
-    monkeypatch.setattr(feeding, "BLOCK_BYTES", 2**13)
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tfreg import data, losses, models, optimizers
-from tfreg.training import feeding, loop, recovery, step
+from tfreg.training import loop, recovery, step
 
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Makes several blocks of a few kilobytes."""
-    monkeypatch.setattr(feeding, "BLOCK_BYTES", 2**13)
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 @pytest.fixture(scope="module")

@@ -113,12 +113,7 @@ def test_sums_over_ragged_batches_are_keras_metrics(kind, how, weighted, rng):
     y, outputs = targets.make_data(kind, rng)
     weights = targets.make_weights(rng) if weighted else None
     metrics = make_metrics(kind)
-    update = metrics.update
-    if how != "eager":
-        update = tf.function(update, jit_compile=how == "xla", autograph=False)
-    sums = metrics.zeros(y, outputs, weights)
-    for batch in targets.split(y, outputs, weights):
-        sums = targets.add(sums, update(*batch))
+    sums = targets.sum_up(metrics, how, y, outputs, weights)
     want = measure_by_keras(kind, list(targets.split(y, outputs, weights)))
     targets.assert_equal(metrics.result(sums), want)
 

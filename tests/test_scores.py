@@ -54,12 +54,7 @@ def test_the_defaults_of_numbers_are_those_of_scikit_learn(shape, weighted, how,
     y, outputs = 1000 + rng.normal(size=(2, *shape)).astype(np.float32)
     weights = targets.make_weights(rng) if weighted else None
     metrics = measuring.Metrics(None, objectives.Objective(losses.huber))
-    update = metrics.update
-    if how != "eager":
-        update = tf.function(update, jit_compile=how == "xla", autograph=False)
-    sums = metrics.zeros(y, outputs, weights)
-    for batch in targets.split(y, outputs, weights):
-        sums = targets.add(sums, update(*batch))
+    sums = targets.sum_up(metrics, how, y, outputs, weights)
     given = y.reshape(13, -1).astype(float), outputs.reshape(13, -1).astype(float)
     options = {"sample_weight": None if weights is None else weights.numpy()}
     want = {

@@ -22,7 +22,7 @@ import keras  # noqa: TID253 - this module is imported where Keras is used
 import tensorflow as tf
 
 from tfreg import _tensorflow
-from tfreg.collections import ownership, parts, scopes, store
+from tfreg.collections import ownership, parts, random, scopes, store
 
 _UNKNOWN = 2**32 - 1  # Position of a generator that no part of the model holds.
 _open = threading.local()  # The innermost scope of each thread.
@@ -90,9 +90,9 @@ class Scope(keras.StatelessScope):
             self._is_reading = False
         if self._key is None:
             return state
-        words = tf.unstack(tf.cast(state, tf.uint32))
         position = self._positions.get(id(variable), _UNKNOWN)
-        key = fold(self._key, *words, tf.constant(position, tf.uint32))
+        key = random.fold(self._key, state[tf.newaxis])
+        key = random.fold(key, position)[0]
         # Two non-negative int32: any dtype of Keras's seeds can hold them.
         return tf.cast(
             tf.bitwise.right_shift(key, tf.constant(1, tf.uint32)), state.dtype
@@ -191,20 +191,3 @@ def divides_activity() -> bool:
         layer = keras.layers.ActivityRegularization(l2=1.0, name="probe")
         layer(tf.ones([2, 1]))
         return float(layer.losses[0]) == 1.0
-
-
-def fold(key: tf.Tensor, *words: tf.Tensor) -> tf.Tensor:
-    """Returns a key `[2]` that depends on another and on uint32 scalars."""
-    first, second = tf.unstack(tf.cast(key, tf.uint32))
-    for word in words:
-        first = _mix(first ^ word)
-        second = _mix(second + first)
-    return tf.stack([first, second])
-
-
-def _mix(bits: tf.Tensor) -> tf.Tensor:
-    """Returns well mixed bits, by the hash lowbias32 of C. Wellons."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
-        bits = bits ^ tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))
-        bits = bits * tf.constant(factor, tf.uint32)
-    return bits
