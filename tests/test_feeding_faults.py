@@ -219,6 +219,12 @@ def test_what_is_no_source_is_refused(arrays, source):
             run(source)
 
 
+def test_a_dataset_of_tensorflow_names_pipeline(arrays):
+    made = feeds.make_loop(feeds.make_source("held", arrays))
+    with pytest.raises(TypeError, match=r"write Pipeline\(make\), where make\(seed,"):
+        loop.Loop(made.step, tf.data.Dataset.range(3))
+
+
 def test_an_unknown_number_of_batches_is_refused(arrays):
     def make(seed, epoch):
         return feeds.batch(arrays, seed, epoch).filter(lambda x, y: True)

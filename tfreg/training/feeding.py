@@ -83,9 +83,12 @@ def check_source(source: Any, seed: int) -> None:
         TypeError: the source isn't one of tfreg.data.
     """
     if not is_indexed(source) and not hasattr(source, "open"):
+        advice = "write for example Split(x, y) with two arrays"
+        if isinstance(source, tf.data.Dataset):
+            advice = "write Pipeline(make), where make(seed, epoch) returns its batches"
         raise TypeError(
             f"source must be a Split, Indexed or Pipeline of tfreg.data, got a "
-            f"{type(source).__name__}: write for example Split(x, y) with two arrays"
+            f"{type(source).__name__}: {advice}"
         )
     if is_indexed(source) and not len(source):
         raise ValueError("source must have examples, got none: pass some")
