@@ -16,7 +16,7 @@ from tfreg.layers import base, normalization
 
 # NAME must be ALLOWED, got VALUE: DO THIS.
 HOUSE = re.compile(r".+ (must|cannot) .+, got .+: .+", re.DOTALL)
-FORM = "REGULARIZER(SCALE[,SCALE])@TARGET[:PATTERN]"
+FORM = "REGULARIZER(SCALE[,SCALE][,by=COUPLING])@TARGET[:PATTERN]"
 
 
 def get_terms():
@@ -120,7 +120,6 @@ MALFORMED = {
         "l2(1e-4)kernel",
         "l2(1e-4)@kernel:",
         "l2(1e-4)@kernel: ",
-        "l2((1e-4))@kernel",
         "l2(1e-4@kernel",
         "l2[1e-4]@kernel",
         "l2 (1e-4)@kernel",
@@ -131,6 +130,8 @@ MALFORMED = {
     "l2(1e-4)@kernel;": in_form(""),
     ";l2(1e-4)@kernel": in_form(""),
     "l2(1e-4)@kernel;;l1(1e-4)@bias": in_form(""),
+    "l2((1e-4))@kernel": "a scale must be a finite float >= 0, got '(1e-4)': write for "
+    "example 1e-4",
     "l2()@kernel": "a scale must be a finite float >= 0, got '': write for example "
     "1e-4",
     "l2(x)@kernel": "a scale must be a finite float >= 0, got 'x': write for example "
@@ -143,10 +144,10 @@ MALFORMED = {
     "l2(-1e-4)@kernel": NOT_FINITE.format("-0.0001"),
     "l2(1,2)@kernel": f"l2 must have 1 scale(s), got 2: write {FORM}",
     "l1_l2(1)@kernel": f"l1_l2 must have 2 scale(s), got 1: write {FORM}",
-    "l3(1)@kernel": "a regularizer must be one of l1, l2, l1_l2, got 'l3': write for "
-    "example l2",
-    "L2(1)@kernel": "a regularizer must be one of l1, l2, l1_l2, got 'L2': write for "
-    "example l2",
+    "l3(1)@kernel": "a regularizer must be one of l1, l2, l1_l2, l2_sp, decay, got "
+    "'l3': write for example l2",
+    "L2(1)@kernel": "a regularizer must be one of l1, l2, l1_l2, l2_sp, decay, got "
+    "'L2': write for example l2",
     "l2(1)@weights": "a target must be one of kernel, bias, activity, got 'weights': "
     "write for example kernel",
     "l2(1)@kernel:(": "a pattern must be a regular expression, got '(' (missing ), "
