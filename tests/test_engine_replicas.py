@@ -178,6 +178,7 @@ def train_by_hand(optimizer, split):
     return [v.numpy() for v in model.variables]
 
 
+@pytest.mark.filterwarnings("ignore:weights should shrink")
 @pytest.mark.parametrize("how", ["graph", "xla", "replicas"])
 @pytest.mark.parametrize("kind", list(KERAS_OPTIMIZERS))
 def test_keras_optimizers_are_their_own_loop(kind, how, rng, tmp_path):

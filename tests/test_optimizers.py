@@ -686,6 +686,7 @@ def test_every_name_is_a_factory_of_a_learning_rate(name):
 @pytest.mark.parametrize("name", config.SCHEDULES)
 def test_every_schedule_has_a_factory(name):
     arguments = {"constant": [0.5], "cosine": [0.5, 9], "piecewise": [[3], [0.5, 0.1]]}
+    arguments["linear"] = [0.5, 0.1, 9]
     assert getattr(schedules, name)(*arguments[name])(int64(0)).numpy() == 0.5
 
 
@@ -749,7 +750,7 @@ def test_hyperparameter_is_refused(name, argument, value, message):
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: schedules.constant(True), "value must be a finite float > 0, got T"),
+        (lambda: schedules.constant(True), "value must be a finite float >= 0, got"),
         (
             lambda: schedules.cosine(0.0, 9),
             "peak must be a finite float > 0, got 0.0:",

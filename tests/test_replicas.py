@@ -22,6 +22,7 @@ from tfreg.optimizers import gradients
 from tfreg.training import loop as loops
 from tfreg.training import replicas as sharing
 from tfreg.training import step as steps
+from tfreg.training import updates
 
 KERNEL, BIAS, ACTIVITY = 0.1, 0.2, 0.3  # Scales of L2.
 
@@ -478,10 +479,10 @@ BREAKAGES_OF_THE_STEP = {
         "compute_gradients(batch, 2 * (stop - first), ",
     ),
     ("weights are penalized twice", "run"): (
-        steps.Step,
-        "update",
+        updates.Updater,
+        "apply",
         "map(gradients.add, summed, ",
-        "map(gradients.add, map(gradients.add, summed, self._differentiate_terms()), ",
+        "map(gradients.add, map(gradients.add, summed, self._differentiate(model)), ",
     ),
     ("nothing is summed", "run"): (
         gradients,
@@ -596,6 +597,7 @@ def test_on_one_device_many_steps_are_one_compiled_program(kind):
     assert kinds <= {"Placeholder", "Const", "Identity", "NoOp"}
 
 
+@pytest.mark.filterwarnings("ignore:weights should shrink")
 def test_a_variable_that_is_not_used_stays_as_it_is_on_any_number_of_replicas():
     class Partly(tf.Module):
         def __init__(self):

@@ -9,6 +9,7 @@ accepts True. These functions accept NumPy's numbers as well as Python's, but no
 
 import math
 import numbers
+import re
 import struct
 from typing import Any
 
@@ -98,6 +99,26 @@ def check_function(name: str, value: Any, example: str) -> Any:
             f"{name} must be a callable, got {value!r}: write for example {example}"
         )
     return value
+
+
+def check_pattern(pattern: Any, example: str) -> str:
+    """Returns a regular expression, unchanged.
+
+    Args:
+        pattern: the regular expression.
+        example: a correct one, for the error message.
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"a pattern must be a regular expression, got {pattern!r} ({error}): write "
+            f"for example {example!r}"
+        ) from None
+    return pattern
 
 
 def _convert(value: Any, as_float32: bool) -> float:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 from absl import logging
 
-from tfreg.collections import ownership, parts, scopes, store, terms
+from tfreg.collections import scopes, terms
 
 Regularizer = terms.Regularizer
 Scale: TypeAlias = float | tf.Variable | tf.Tensor | Callable[[Any], Any]
@@ -122,6 +122,28 @@ class SumRegularizer:
         """Returns the regularizer of a `get_config`."""
         members = tuple(map(ScaledRegularizer.from_config, config["members"]))
         return cls(config["name"], members)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DistanceRegularizer:
+    """The penalty of the weights' distance from a reference; see `l2_sp_regularizer`.
+
+    Attributes:
+        regularizer: of the distance.
+        reference: of the weights' shape.
+    """
+
+    regularizer: Regularizer
+    reference: Any
+    name: str = "l2_sp_regularizer"
+
+    def __call__(self, weights: tf.Tensor) -> tf.Tensor | None:
+        weights = tf.convert_to_tensor(weights)
+        reference = tf.convert_to_tensor(self.reference)
+        return self.regularizer(weights - tf.cast(reference, weights.dtype))
+
+    def __repr__(self) -> str:
+        return repr(self.regularizer).replace("l2_regularizer", self.name)
 
 
 def is_scale(variable: tf.Variable) -> bool:
@@ -260,6 +282,32 @@ def l1_l2_regularizer(scale_l1: Scale = 1.0, scale_l2: Scale = 1.0) -> Regulariz
     return SumRegularizer("l1_l2_regularizer", tuple(members))
 
 
+def l2_sp_regularizer(scale: Scale, reference: Any) -> Regularizer:
+    """Returns the penalty `scale * sum((w - reference) ** 2) / 2`.
+
+    It draws the weights to those of an earlier training, from which they started.
+    `tfreg.rules.apply("l2_sp(1e-3)@kernel", model)` takes the current weights.
+
+    Args:
+        scale: as for `l2_regularizer`.
+        reference: tensor, array or untrained tf.Variable of the weights' shape. A
+            `tfreg.Step` saves a variable with the model.
+
+    Returns:
+        A function as for `l2_regularizer`.
+
+    Raises:
+        ValueError: as for `l2_regularizer`.
+        TypeError: as for `l2_regularizer`.
+
+    Source: Li, Grandvalet & Davoine 2018.
+    """
+    known = l2_regularizer(scale)
+    if known is no_regularizer:
+        return no_regularizer
+    return DistanceRegularizer(known, reference)
+
+
 def sum_regularizer(
     regularizer_list: Sequence[Regularizer | None],
 ) -> Regularizer | None:
@@ -285,80 +333,3 @@ def sum_regularizer(
                 "write for example [tfreg.l1_regularizer(1e-5)]"
             )
     return SumRegularizer("sum_regularizer", members) if members else None
-
-
-@scopes.do_not_convert
-def apply_regularization(
-    regularizer: Regularizer, weights_list: Sequence[Any] | None = None
-) -> tf.Tensor:
-    """Adds the summed penalty of weights to REGULARIZATION_LOSSES, as one entry.
-
-    In a step the penalty belongs to the step: call this function under the tape.
-    Outside a step it becomes a term of the variables, evaluated in every total.
-
-    Args:
-        regularizer: any callable, tensor -> scalar tensor or None, which counts as 0.0.
-        weights_list: variables, in a step also tensors; None or an empty list stands
-            for the collection WEIGHTS, which contains the kernels of layers.
-
-    Returns:
-        The current value of the sum, a scalar. If the dtypes of the penalties differ,
-        it has the widest.
-
-    Raises:
-        ValueError: there are no weights, or a penalty isn't a scalar. Outside a step
-            also: a weight isn't a variable, the regularizer was applied to the same
-            variables before, or its scale is a function of the step.
-        TypeError: `regularizer` isn't callable, or `weights_list` is a tensor.
-
-    Source: `tf.contrib.layers.apply_regularization`.
-    """
-    if not callable(regularizer):
-        raise TypeError(
-            f"regularizer must be a callable, got {regularizer!r}: "
-            "write for example tfreg.l2_regularizer(1e-4)"
-        )
-    shape = getattr(weights_list, "shape", None)
-    if shape is not None:
-        raise TypeError(
-            f"weights_list must be a list of variables, got one of shape {shape}: "
-            "write [weights]"
-        )
-    current = store.get_default_store()
-    weights = list(weights_list or current.get_collection(store.GraphKeys.WEIGHTS))
-    if not weights:
-        raise ValueError(
-            "No weights to regularize: weights_list must not be empty where the "
-            f"collection 'weights' is, got {weights_list!r}: pass variables"
-        )
-    name, lasting = "apply_regularization", scopes.get_record() is None
-    if lasting:
-        _check_lasting(current, regularizer, weights)
-    penalty = terms.apply_each(regularizer, weights, name)
-    if lasting:
-        current.add_term(name, regularizer, weights)
-    elif penalty is not None:
-        # It counts once, independently of the number of examples.
-        name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
-        owner = parts.find_owner()
-        ownership.add_loss(penalty, name, owner, current, per_example=False)
-    return tf.constant(0.0) if penalty is None else penalty
-
-
-def _check_lasting(
-    current: store.Store, regularizer: Regularizer, weights: list
-) -> None:
-    for weight in weights:
-        if not terms.is_variable(weight):
-            raise ValueError(
-                "weights_list must hold variables outside a step, got "
-                f"{type(weight).__name__} {weight!r}: pass the variable itself"
-            )
-    same = [id(weight) for weight in weights]
-    for term in current.get_terms():
-        if term.regularizer is regularizer and list(map(id, term.variables)) == same:
-            raise ValueError(
-                f"apply_regularization must be called once for a model, got "
-                f"{regularizer!r} on the same variables again: call it where the model "
-                "is built, or inside the step"
-            )

@@ -8,7 +8,7 @@ The trap: `tf.compat.v1.add_to_collection` in eager code keeps a stale constant,
 enters every later total. tfreg raises instead, and the error says what to write.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -151,3 +151,80 @@ def penalize_activity(
     if penalty is not None:
         owner = parts.find_owner()
         ownership.add_loss(penalty, name, owner, store.get_default_store())
+
+
+@scopes.do_not_convert
+def apply_regularization(
+    regularizer: terms.Regularizer, weights_list: Sequence[Any] | None = None
+) -> tf.Tensor:
+    """Adds the summed penalty of weights to REGULARIZATION_LOSSES, as one entry.
+
+    In a step the penalty belongs to the step: call this function under the tape.
+    Outside a step it becomes a term of the variables, evaluated in every total.
+
+    Args:
+        regularizer: any callable, tensor -> scalar tensor or None, which counts as 0.0.
+        weights_list: variables, in a step also tensors; None or an empty list stands
+            for the collection WEIGHTS, which contains the kernels of layers.
+
+    Returns:
+        The current value of the sum, a scalar. If the dtypes of the penalties differ,
+        it has the widest.
+
+    Raises:
+        ValueError: there are no weights, or a penalty isn't a scalar. Outside a step
+            also: a weight isn't a variable, the regularizer was applied to the same
+            variables before, or its scale is a function of the step.
+        TypeError: `regularizer` isn't callable, or `weights_list` is a tensor.
+
+    Source: `tf.contrib.layers.apply_regularization`.
+    """
+    if not callable(regularizer):
+        raise TypeError(
+            f"regularizer must be a callable, got {regularizer!r}: "
+            "write for example tfreg.l2_regularizer(1e-4)"
+        )
+    shape = getattr(weights_list, "shape", None)
+    if shape is not None:
+        raise TypeError(
+            f"weights_list must be a list of variables, got one of shape {shape}: "
+            "write [weights]"
+        )
+    current = store.get_default_store()
+    weights = list(weights_list or current.get_collection(store.GraphKeys.WEIGHTS))
+    if not weights:
+        raise ValueError(
+            "No weights to regularize: weights_list must not be empty where the "
+            f"collection 'weights' is, got {weights_list!r}: pass variables"
+        )
+    name, lasting = "apply_regularization", scopes.get_record() is None
+    if lasting:
+        _check_lasting(current, regularizer, weights)
+    penalty = terms.apply_each(regularizer, weights, name)
+    if lasting:
+        current.add_term(name, regularizer, weights)
+    elif penalty is not None:
+        # It counts once, independently of the number of examples.
+        name = f"{name}/Regularizer/{terms.get_name(regularizer)}"
+        owner = parts.find_owner()
+        ownership.add_loss(penalty, name, owner, current, per_example=False)
+    return tf.constant(0.0) if penalty is None else penalty
+
+
+def _check_lasting(
+    current: store.Store, regularizer: terms.Regularizer, weights: list
+) -> None:
+    for weight in weights:
+        if not terms.is_variable(weight):
+            raise ValueError(
+                "weights_list must hold variables outside a step, got "
+                f"{type(weight).__name__} {weight!r}: pass the variable itself"
+            )
+    same = [id(weight) for weight in weights]
+    for term in current.get_terms():
+        if term.regularizer is regularizer and list(map(id, term.variables)) == same:
+            raise ValueError(
+                f"apply_regularization must be called once for a model, got "
+                f"{regularizer!r} on the same variables again: call it where the model "
+                "is built, or inside the step"
+            )

@@ -7,6 +7,8 @@ omits those of tf.Modules, and both skip lists in plain objects.
 """
 
 import inspect
+import itertools
+import re
 import sys
 from collections.abc import ItemsView, Iterable, Mapping, Sequence
 from typing import Any
@@ -185,3 +187,13 @@ def unwrap(variable: Any) -> Any:
 def is_loaded(value: Any) -> bool:
     """Returns whether a value is from `tf.saved_model.load`, which loads no terms."""
     return hasattr(value, "signatures") and hasattr(value, "tensorflow_version")
+
+
+def matches_path(pattern: str, path: str) -> bool:
+    """Returns whether a regular expression matches a path, or consecutive parts of it.
+
+    So `head` matches `sequential_2/head/kernel`, whatever number Keras gives a model.
+    """
+    names = path.split("/")
+    spans = itertools.combinations(range(len(names) + 1), 2)
+    return any(re.fullmatch(pattern, "/".join(names[i:j])) for i, j in spans)

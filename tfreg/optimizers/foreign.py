@@ -1,6 +1,6 @@
 """Keras optimizers in a training step, beside those of tfreg.
 
-    optimizer = optimizers.adapt(keras.optimizers.Lion(1e-4))
+    optimizer = foreign.KerasOptimizer(keras.optimizers.Lion(1e-4))
     optimizer.apply(gradients, model.trainable_variables, summed=True)
 
 The trap: in a replica a Keras optimizer sums the gradients itself, after it has clipped
@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from tfreg.collections import scopes
 from tfreg.optimizers import gradients as sums
-from tfreg.optimizers import kernels
 
 
 class KerasOptimizer(tf.Module):
@@ -28,6 +27,8 @@ class KerasOptimizer(tf.Module):
         step: integer scalar variable, the number of updates applied.
         takes_rows: whether IndexedSlices update only the rows looked up.
         sums_over_replicas: whether an update sums over the replicas itself.
+        rate: the first learning rate, or a schedule of Keras.
+        weight_decay: of the optimizer.
 
     Raises:
         ValueError: the optimizer clips or accumulates gradients, or scales the loss,
@@ -38,9 +39,13 @@ class KerasOptimizer(tf.Module):
     sums_over_replicas = True
 
     def __init__(self, optimizer: Any) -> None:
-        super().__init__()
+        super().__init__(type(optimizer).__name__)  # Its own name has a number.
         _check(optimizer)
         self._optimizer = (optimizer,)  # A tuple isn't tracked for checkpoints.
+        rate = optimizer.get_config()["learning_rate"]
+        if isinstance(rate, dict):
+            rate = tf.keras.optimizers.schedules.deserialize(rate)
+        self.rate, self.weight_decay = rate, optimizer.weight_decay or 0.0
         self._known: tuple = ()
         self._wrapped: tuple = ()  # The same variables as Keras's.
         self.step = optimizer.iterations.value
@@ -50,9 +55,25 @@ class KerasOptimizer(tf.Module):
         """Returns the learning rate of the next update, a float32 scalar."""
         return tf.cast(self._optimizer[0].learning_rate, tf.float32)
 
+    def follow(self, step: tf.Variable) -> None:
+        """Leaves Keras's schedule as it is, a function of its own updates."""
+        del step
+
+    def find(self, variable: tf.Variable) -> "KerasOptimizer":
+        """Returns the optimizer that updates a variable, which is this one."""
+        del variable
+        return self
+
+    def list_slots(self) -> list[tf.Variable]:
+        """Returns the variables that have slots, in the order of these."""
+        return [reference.deref() for reference in self._known]
+
     @scopes.do_not_convert
     def build(self, variables: Sequence[tf.Variable]) -> None:
         """Creates the slots of the variables.
+
+        A Keras optimizer can't get more later, so a `tfreg.Step` builds it with those
+        of frozen layers too.
 
         Raises:
             ValueError: there are other variables than in the first call.
@@ -140,23 +161,3 @@ def _check(optimizer: Any) -> None:
             "ema_overwrite_frequency of a Keras optimizer must be None on several "
             f"replicas, got {optimizer.ema_overwrite_frequency!r}: leave it out"
         )
-
-
-def adapt(optimizer: Any) -> Any:
-    """Returns an optimizer for a training step.
-
-    Args:
-        optimizer: of `tfreg.optimizers`, or a Keras optimizer.
-
-    Raises:
-        TypeError: it is neither.
-        ValueError: as for `KerasOptimizer`.
-    """
-    if isinstance(optimizer, kernels.Optimizer | KerasOptimizer):
-        return optimizer
-    if isinstance(optimizer, tf.keras.optimizers.Optimizer):
-        return KerasOptimizer(optimizer)
-    raise TypeError(
-        "optimizer must be of tfreg.optimizers or a Keras optimizer, got a "
-        f"{type(optimizer).__name__}: write for example tfreg.optimizers.adam(1e-3)"
-    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import collections, regularizers
+from tfreg import collections
 from tfreg.collections import ownership, scopes, store, terms
 from tfreg.tf1 import variable_scopes, variables
 
@@ -73,10 +73,10 @@ def apply_regularization(
     """
     current = variable_scopes.find_pass()
     if current is None or scopes.get_record() is not None:
-        return regularizers.apply_regularization(regularizer, weights_list)
+        return collections.apply_regularization(regularizer, weights_list)
     # Not as a term of the variables: the next pass would add another one.
     with scopes.step_scope():
-        penalty = regularizers.apply_regularization(regularizer, weights_list)
+        penalty = collections.apply_regularization(regularizer, weights_list)
     name = f"apply_regularization/Regularizer/{terms.get_name(regularizer)}"
     ownership.note_call(None, current.owner, store.get_default_store(), name)
     return penalty

@@ -68,10 +68,35 @@ def save(
     return path
 
 
+def list_keys(state: Mapping[str, tf.Module]) -> dict[int, str]:
+    """Returns the key of each variable in a checkpoint, by its id.
+
+    A checkpoint names variables by the shortest path of attributes to them.
+    """
+    # As TensorFlow, breadth first, and with its escapes of dots and slashes.
+    root = tf.train.Checkpoint(**state)
+    keys: dict[int, str] = {}
+    seen, level = {id(root)}, [("", root)]
+    while level:
+        following = []
+        for path, node in level:
+            for name, child in tf.train.TrackableView.children(node).items():
+                if id(child) in seen:
+                    continue
+                seen.add(id(child))
+                local = name.replace(".", "..").replace("/", ".S")
+                following.append((f"{path}{local}/", child))
+                if isinstance(child, tf.Variable):
+                    keys[id(child)] = f"{path}{local}/.ATTRIBUTES/VARIABLE_VALUE"
+        level = following
+    return keys
+
+
 def restore(
     directory: str | os.PathLike,
     state: Mapping[str, tf.Module],
     log: Callable[[str], None] = lambda text: None,
+    prepare: Callable[[dict[str, Any]], None] = lambda metadata: None,
 ) -> tuple[int, dict[str, Any]]:
     """Restores variables, which must exist, from the newest intact checkpoint.
 
@@ -79,6 +104,7 @@ def restore(
         directory: of the run's checkpoints.
         state: name -> the object with the variables, as for `save`.
         log: called with a message for each damaged checkpoint.
+        prepare: called with the metadata before the variables are read.
 
     Returns:
         The number of updates at the checkpoint, and its metadata.
@@ -95,6 +121,7 @@ def restore(
             damage = str(error).partition(", got ")[2].rpartition(": ")[0]
             log(f"skipped a damaged checkpoint: {damage}")
             continue
+        prepare(metadata)
         _read(path, state)
         return step, metadata
     raise manifests.CheckpointError(

@@ -120,11 +120,6 @@ class Loop:
         """The sums over the examples of the epoch so far."""
         return self._guard.sums
 
-    @property
-    def seed(self) -> int:
-        """The seed of the order."""
-        return self._feed.seed
-
     def _build(self) -> None:
         """Creates all variables, and traces the forward pass."""
         batch = batches.Batch(*self._feed.read_example())
@@ -132,6 +127,7 @@ class Loop:
             self.step.build(batch)
         self._trace_forward(self._describe())
         self.step.adapted.check_watched([])
+        self.step.updater.warn_doubled()
 
     def _describe(self) -> list[Any]:
         """Returns what the compiled functions depend on: variables and penalties."""
@@ -145,7 +141,7 @@ class Loop:
         with self.strategy.scope():
             spec, *_ = self._feed.make_specs(None)
             forward = self._forward.get_concrete_function(spec, self._get_pixels())
-            self.step.optimizer.build(self.step.adapted.trainable_variables)
+            self.step.updater.build()
         self._described, self._graph = described, forward.graph
         sums = reports.make_zeros(forward.structured_outputs)
         self._evaluated = sums
@@ -254,6 +250,7 @@ class Loop:
                 last whole step.
         """
         _checks.check_int("steps", steps, 0, self.steps_per_epoch)
+        self.step.start_epoch(epoch)
         self._refresh()
         self._guard.sums = sums or self._zeros
         self.seconds = 0.0
@@ -362,7 +359,7 @@ class Loop:
             TypeError: `source` isn't one of tfreg.data.
         """
         self._refresh()
-        feeding.check_source(source, self.seed)
+        feeding.check_source(source, self._feed.seed)
         feeding.check_structure(source, self.source)
         size = _checks.check_int("batch_size", batch_size or self.batch_size)
         run = self._streamed

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from tfreg import data
@@ -169,3 +170,18 @@ def explain_reading() -> Iterator[None]:
             f"every batch must be readable, got {reason}: check what the pipeline "
             "yields"
         ) from None
+
+
+def check_weights(train_step: step.Step) -> None:
+    """Checks the weights, which an update after the last report may have changed.
+
+    Raises:
+        LossError: a weight isn't finite.
+    """
+    adapted, number = train_step.adapted, int(train_step.optimizer.step.numpy())
+    for variable in adapted.variables:
+        if not np.isfinite(variable.numpy()).all():
+            raise LossError(
+                f"{adapted.names[id(variable)]} must be finite, got inf or nan after "
+                f"step {number}: lower learning_rate or scale"
+            )

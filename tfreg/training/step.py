@@ -18,10 +18,20 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import _checks, _tensorflow, models, optimizers, regularizers
-from tfreg.collections import ownership, random, scopes, terms, totals
-from tfreg.optimizers import gradients
-from tfreg.training import batches, measuring, objectives, reports, scores, shares
+from tfreg import _checks, models, optimizers, regularizers
+from tfreg.collections import ownership, random, scopes, totals
+from tfreg.models import freezing
+from tfreg.optimizers import after as hooks
+from tfreg.optimizers import decays, gradients
+from tfreg.training import (
+    batches,
+    measuring,
+    objectives,
+    reports,
+    scores,
+    shares,
+    updates,
+)
 from tfreg.training import precision as precisions
 
 
@@ -60,6 +70,8 @@ class Step:
             `tfreg.training.measuring.Metrics`. None: those that fit the loss.
         loss_weights: name -> finite float >= 0, of several data losses; default 1.0.
         frozen: models that the step reads and doesn't train, such as a teacher.
+        after: what follows an update, in this order: functions (variables, step), such
+            as `optimizers.ema` and `optimizers.max_norm`; see `optimizers.after`.
 
     Raises:
         ValueError: an argument has an invalid value.
@@ -78,6 +90,7 @@ class Step:
         metrics: Mapping[str, Any] | None = None,
         loss_weights: Mapping[str, float] | None = None,
         frozen: Sequence[Any] = (),
+        after: Sequence[hooks.Hook] = (),
     ) -> None:
         if clip_norm is not None:
             clip_norm = _checks.check_float("clip_norm", clip_norm)
@@ -92,7 +105,42 @@ class Step:
         self.accumulate = _checks.check_int("accumulate", accumulate)
         self.dtype = precisions.check(precision, self.adapted.dtype_policy)
         self.loss_scale = precisions.LossScale() if precision == "float16" else None
+        args = self.adapted, self.optimizer, clip_norm, self.loss_scale
+        self.updater = updates.Updater(*args, hooks.check(after), seed)
+        self._held: set[int] = set()  # Variables that groups have frozen.
         self._pass = _Pass()
+
+    def list_averages(self) -> list[hooks.Ema]:
+        """Returns the averages of the weights among the hooks."""
+        return [hook for hook in self.updater.after if isinstance(hook, hooks.Ema)]
+
+    @property
+    def ema(self) -> hooks.Ema:
+        """The average of the weights among the hooks.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for average in self.list_averages():
+            return average
+        raise ValueError(
+            f"after must hold an average, got {self.updater.after}: write "
+            "after=[tfreg.optimizers.ema(0.999)]"
+        )
+
+    def start_epoch(self, epoch: int) -> None:
+        """Freezes the groups of variables that aren't trained in an epoch.
+
+        A Loop calls it. It does nothing without `optimizers.groups`.
+
+        Args:
+            epoch: counted from 0.
+        """
+        if not isinstance(self.optimizer, optimizers.Groups):
+            return
+        known = freezing.list_parameters(self.adapted)
+        trained = {id(v) for v in known if self.optimizer.is_trained(v, epoch)}
+        self._held = freezing.hold(self.adapted, trained, self._held)
 
     def build(self, batch: batches.Batch) -> None:
         """Creates the variables of Keras layers, and checks the metrics.
@@ -109,6 +157,13 @@ class Step:
             with self._scope(batch, 0, 0), self.adapted.step(None):
                 outputs = self.adapted(x, training=False)
             self.metrics.check(*batch[1:2], outputs, batch.weights)
+        if isinstance(self.optimizer, optimizers.Groups):
+            with self._scope(batch, 0, 0), self.adapted.step(None):
+                self.adapted(x, training=False)  # Layers create their variables.
+            names = self.adapted.names
+            known = freezing.list_parameters(self.adapted)
+            self.optimizer.assign({names[id(v)]: v for v in known})
+            self.start_epoch(0)
 
     def compute_loss(self, batch: batches.Batch) -> Any:
         """Returns the data losses of a batch; to be overridden.
@@ -171,8 +226,8 @@ class Step:
         cut = len(own.gradients)
         end = cut + len(own.updates)
         states = tf.nest.pack_sequence_as(states, summed[end:])
-        updates = dict(zip(own.updates, summed[cut:end], strict=True))
-        update = self.update(summed[:cut], updates)
+        new_values = dict(zip(own.updates, summed[cut:end], strict=True))
+        update = self.update(summed[:cut], new_values)
         losses = own.losses
         return reports.Report(
             losses.loss,
@@ -247,12 +302,12 @@ class Step:
         grads = tape.gradient(total, self.adapted.trainable_variables)
         if not self.optimizer.takes_rows:
             grads = gradients.make_dense(grads)
-        updates, variables = state.get_updates(), self.adapted.variables
+        assigned, variables = state.get_updates(), self.adapted.variables
         own = batch, parts, self.accumulate
         return shares.Shares(
             grads,
             shares.measure(losses, self._pass.states, *own),
-            shares.weigh_updates(updates, variables, *own),
+            shares.weigh_updates(assigned, variables, *own),
         )
 
     def _compute_losses(
@@ -275,20 +330,6 @@ class Step:
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
 
-    @scopes.do_not_convert
-    def _differentiate_terms(self) -> list[gradients.Gradient]:
-        """Returns the gradients of the weight penalties, times the loss scale."""
-        variables = self.adapted.trainable_variables
-        scope = scopes.step_scope(self.optimizer.step, self.seed)
-        with scope, tf.GradientTape() as tape:
-            model = ownership.Model(self.model, keras=True)
-            values = [term(model.ids) for term in model.get_terms()]
-            total = terms.add_up([value for value in values if value is not None])
-            total = None if total is None else self._scale(total)
-        if total is None:
-            return [None] * len(variables)
-        return tape.gradient(total, variables)
-
     @contextlib.contextmanager
     def _scope(
         self, batch: batches.Batch, first: Any, microbatch: int
@@ -296,7 +337,8 @@ class Step:
         examples = None if first is None else (first, batches.count_rows(batch.x))
         # Without its place each microbatch has a seed that is far from the others.
         seed = self.seed + (2**32 * microbatch if first is None else 0)
-        with scopes.step_scope(self.optimizer.step, seed, examples):
+        scope = scopes.step_scope(self.optimizer.step, seed, examples)
+        with scope, decays.applying():
             yield
 
     @scopes.do_not_convert
@@ -315,57 +357,18 @@ class Step:
     def update(
         self,
         summed: Sequence[gradients.Gradient],
-        updates: Mapping[int, tf.Tensor] | None = None,
+        new_values: Mapping[int, tf.Tensor] | None = None,
     ) -> reports.Update:
         """Adds the gradients of the weight penalties, clips the sum and applies it.
 
         Args:
             summed: the gradients, summed over the replicas.
-            updates: the new values of `shares.Shares`, summed over the replicas.
+            new_values: `updates` of `shares.Shares`, summed over the replicas.
 
         Returns:
             The norm of the gradients, the learning rate, and the loss scale.
         """
-        scale = self.loss_scale
-        summed = list(map(gradients.add, summed, self._differentiate_terms()))
-        if scale is not None:
-            summed, finite = scale.divide(summed)
-        norm = gradients.global_norm(summed)
-        reported = reports.Update(norm, self.optimizer.learning_rate())
-        if self.clip_norm is not None:
-            summed, _ = tf.clip_by_global_norm(summed, self.clip_norm, norm)
-        self._assign(updates or {})
-        if scale is None:
-            self._apply(summed)
-            return reported
-
-        def apply() -> tf.Tensor:
-            self._apply(summed)
-            return tf.constant(True)
-
-        # Variables can't be created in the branch.
-        self.optimizer.build(self.adapted.trainable_variables)
-        tf.cond(finite, apply, lambda: tf.constant(False))
-        scale.update(finite)
-        skipped = tf.cast(scale.num_skipped.read_value(), tf.float32)
-        return reported._replace(
-            gradient_norm=tf.where(finite, norm, 0.0),
-            loss_scale=scale.scale.read_value(),
-            skipped_updates=skipped,
-        )
-
-    @scopes.do_not_convert
-    def _apply(self, summed: Sequence[gradients.Gradient]) -> None:
-        variables = self.adapted.trainable_variables
-        self.optimizer.apply(summed, variables, summed=True)
-        for variable, constraint in self.adapted.constraints:
-            _tensorflow.assign(variable, constraint(variable.read_value()))
-
-    @scopes.do_not_convert
-    def _assign(self, updates: Mapping[int, tf.Tensor]) -> None:
-        variables = self.adapted.variables
-        for number, value in updates.items():
-            _tensorflow.assign(variables[number], value)
+        return self.updater.apply(summed, new_values or {})
 
     def evaluate(self, x: Any, y: Any, weights: Any = None) -> reports.Losses:
         """Returns the losses, as `compute_gradients`, without changing the model."""
@@ -392,7 +395,4 @@ class Step:
 
     def get_state(self) -> dict[str, Any]:
         """Returns the objects to save in a checkpoint, by name."""
-        state = {"model": self.adapted.checkpoint, "optimizer": self.optimizer}
-        if self.loss_scale is not None:
-            state["loss_scale"] = self.loss_scale
-        return state
+        return {"model": self.adapted.checkpoint, **self.updater.get_state()}

@@ -8,13 +8,19 @@ The trap: logical devices and memory growth can only be set before TensorFlow us
 device. So make the strategy first.
 """
 
+import contextlib
 import functools
 import json
 import os
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 NAMES = ("auto", "one", "mirrored", "multi_worker")
+
+
+class WorkerError(RuntimeError):
+    """Another worker has stopped; scripts end with exit status 75."""
 
 
 def make_strategy(name: str, logical_devices: int = 0) -> tf.distribute.Strategy:
@@ -123,3 +129,25 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if "chief" in resolver.cluster_spec().jobs:
         return resolver.task_type == "chief"
     return resolver.task_id == 0
+
+
+@contextlib.contextmanager
+def explain_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns the error of a lost worker into a sentence.
+
+    Raises:
+        WorkerError: another worker has stopped.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if strategy.cluster_resolver is None:
+            raise
+        lines = str(error.message).strip().splitlines()
+        # Below "Graph execution error:" and a traceback of tfreg's lines.
+        reasons = [line for line in lines if "ollective ops" in line]
+        reason = (reasons or lines or [""])[0].strip()[:200]
+        raise WorkerError(
+            f"all workers must keep running, got {type(error).__name__} ({reason}): "
+            "start all of them again"
+        ) from error
