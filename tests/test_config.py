@@ -29,8 +29,10 @@ START = st.sampled_from("aZ09")
 PENALTIES = st.one_of(
     st.fixed_dictionaries(
         {
-            "reg": st.sampled_from(["none", *rules.REGULARIZERS]),
-            "scale": st.none() | FINITE,
+            "reg": st.sampled_from(["none", "l1", "l2", "l1_l2"]),
+            "scale": st.none()
+            | FINITE
+            | st.sampled_from(["linear(0.0, 0.1, 9)", "linear(0.0, 0.1, 8)"]),
             "reg_on": st.lists(
                 st.sampled_from(rules.TARGETS), min_size=1, unique=True
             ).map(tuple),
@@ -42,6 +44,8 @@ PENALTIES = st.one_of(
                 [
                     RULES,
                     "l2(0.1)@kernel",
+                    "l2_sp(0.1)@kernel;decay(0.1,by=step)@bias:!a",
+                    "decay(constant(0.1))@bias:a",
                     "l2(1e-1)@kernel:a|b",
                     "l2(1e-1)@kernel:a_b",
                     "l2(0.1)@kernel:a-dropout=0.5",
@@ -53,6 +57,10 @@ PENALTIES = st.one_of(
 )
 FIELDS = {
     "dataset": st.sampled_from(config.DATASETS),
+    "init_from": st.none() | TEXT,
+    "init_pattern": st.sampled_from([".*", "a.*", "a_", "a/"]),
+    "ema": st.none() | st.floats(0, 1, exclude_max=True),
+    "monitor": st.sampled_from(["validation/loss/data", "validation/accuracy"]),
     "data_dir": st.none() | TEXT,
     "train_examples": st.none() | st.integers(1, 100),
     "model": st.sampled_from(config.MODELS),
@@ -201,7 +209,7 @@ def test_numbers_that_are_not_finite_are_refused_in_json(text, sentence):
 
 WRONG_TYPES = {
     "reg": ([None, 3, ["l2"]], "str"),
-    "scale": (["1e-4", True, [1e-4]], "float or null"),
+    "scale": (["1e-4", True, [1e-4]], "float or a schedule as text or null"),
     "reg_on": (["kernel", None, ("kernel", 3)], "several str"),
     "dataset": ([None, 3], "str"),
     "data_dir": ([3, True], "str or null"),
@@ -225,7 +233,8 @@ def test_another_type_is_refused(name, value):
     assert str(info.value) == f"{name} must be {wanted}, got {value!r}: change its type"
 
 
-REG = "reg must be none, l1, l2, l1_l2 or rules such as l2(1e-4)@kernel, got {!r}: "
+REG = "reg must be none, l1, l2, l1_l2, l2_sp, decay or rules such as "
+REG += "l2(1e-4)@kernel, got {!r}: "
 REG_ON = "reg_on must be one or more of kernel, bias, activity, each once, got {!r}: "
 FINITE_SCALE = "scale must be a finite float >= 0, got {!r}: write 0.0 for no penalty"
 # Field, value -> how the message begins.
@@ -301,9 +310,9 @@ def test_choices_are_what_the_library_has():
     assert config.STRATEGIES == strategies.NAMES
     optimizers = list_functions(kernels, kernels.Optimizer)
     assert sorted(config.OPTIMIZERS) == sorted(optimizers)
-    assert sorted(config.SCHEDULES) == sorted(
-        list_functions(schedules, schedules.Schedule)
-    )
+    factories = list_functions(schedules, schedules.Schedule) - {"_check_schedule"}
+    assert sorted(rules.SCHEDULES) == sorted(factories)
+    assert set(config.SCHEDULES) <= factories
     for name in set(config.ACTIVATIONS) - {"linear"}:
         assert callable(getattr(tf.nn, name))
 

@@ -1,5 +1,6 @@
 """README.md and docs/ are true: their code runs, and prints what the comments say."""
 
+import ast
 import contextlib
 import functools
 import io
@@ -61,10 +62,16 @@ def test_a_page_prints_what_it_promises(page, tmp_path):
     run(f"docs/{page}", tmp_path)
 
 
-def test_readme_learns(tmp_path):
-    (block,) = get_blocks("README.md")
+def test_readme_learns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blocks").mkdir()
+    first, second = get_blocks("README.md")
     # The first loss of ten classes is about log(10) = 2.3.
-    assert 0.05 < float(execute(block, tmp_path, {})) < 1.15
+    names = {}
+    assert 0.05 < float(execute(first, tmp_path / "blocks", names)) < 1.15
+    printed = execute(second, tmp_path / "blocks", names).splitlines()
+    assert ast.literal_eval(printed[-1])["accuracy"] > 0.85
+    assert (tmp_path / "runs" / "mine" / "result.json").is_file()
 
 
 def test_readme_has_at_most_900_words():

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tfreg
+from tfreg import runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -168,3 +169,32 @@ def test_two_replicas_have_the_loss_of_one_device():
     two, one = map(float, re.findall(r"\d\.\d{6}", done.stdout))
     # Float32.
     np.testing.assert_allclose(two, one, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_resumes_to_the_bit(tmp_path, rng):
+    for k in range(4):
+        (tmp_path / "images" / str(k)).mkdir(parents=True)
+        for i in range(16):
+            image = np.uint8(rng.integers(0, 60, (32, 32, 3)) + 60 * k)
+            encoded = tf.io.encode_png(image).numpy()
+            (tmp_path / "images" / str(k) / f"{i}.png").write_bytes(encoded)
+    example = load("finetune")
+    example.BATCH = 8
+    data = [example.load(tmp_path / "images", half) for half in (True, False)]
+    assert [len(part) for part in data[1]] == [25, 7] and set(data[1][0].y) == {0, 1}
+    for name in ("alone", "parts"):
+        example.pretrain(data[0], tmp_path / name, 1)
+
+    def fail(event):
+        if event.step > 4:
+            raise RuntimeError
+
+    alone = example.finetune(data[1], tmp_path / "alone", 2)
+    with pytest.raises(runs.hooks.HookError, match="saved in .* after step [5-8]"):
+        example.finetune(data[1], tmp_path / "parts", 2, hooks=[fail])
+    parts = example.finetune(data[1], tmp_path / "parts", 2)
+    for key in ("steps", "train", "validation", "best_step"):
+        assert parts[key] == alone[key]
+    assert any("l2_sp" in tag for tag in alone["train"])
+    assert alone["steps"] == 8

@@ -14,7 +14,8 @@ import test_strategies
 
 import tfreg
 from tfreg import data
-from tfreg.training import loop, manifests, step, strategies, trainer
+from tfreg.runs import history, hooks, signals, trainer
+from tfreg.training import loop, manifests, step, strategies
 
 COUNT, BATCH, SEED = 45, 8, 3
 
@@ -135,15 +136,15 @@ def test_a_keras_model_resumed_in_mid_epoch_is_the_one_left_alone(
     alone, parts, wanted, found = tmp_path / "alone", tmp_path / "parts", [], []
     alone.mkdir()
     parts.mkdir()
-    make_trainer(kind, alone, precision).run(2, collect(wanted))
-    with pytest.raises(trainer.Interrupted):
+    make_trainer(kind, alone, precision).run(2, progress=collect(wanted))
+    with pytest.raises(signals.Interrupted):
         first = make_trainer(kind, parts, precision)
-        first.run(2, collect(found), interrupt_after(2))
+        first.run(2, progress=collect(found), is_interrupted=interrupt_after(2))
     assert 0 < first.num_steps < first.loop.steps_per_epoch
     second = make_trainer(kind, parts, precision)
     second.restore(parts)
     assert second.history.sums["states"]["auc"]
-    second.run(2, collect(found))
+    second.run(2, progress=collect(found))
     assert found == wanted
     assert describe(parts) == describe(alone)
 
@@ -152,29 +153,35 @@ def test_a_resumed_run_that_forgets_the_sums_is_another(tmp_path):
     alone, parts, wanted, found = tmp_path / "alone", tmp_path / "parts", [], []
     alone.mkdir()
     parts.mkdir()
-    make_trainer("held", alone).run(1, collect(wanted))
-    with pytest.raises(trainer.Interrupted):
-        make_trainer("held", parts).run(1, collect(found), interrupt_after(2))
+    make_trainer("held", alone).run(1, progress=collect(wanted))
+    with pytest.raises(signals.Interrupted):
+        make_trainer("held", parts).run(
+            1, progress=collect(found), is_interrupted=interrupt_after(2)
+        )
     again = make_trainer("held", parts)
-    again.restore(parts)
-    again.history.sums = {}
-    again.run(1, collect(found))
+    restore = again.restore
+
+    def forget(path):
+        metadata = restore(path)
+        again.history.sums = {}
+        return metadata
+
+    again.restore = forget
+    again.run(1, progress=collect(found))
     assert found[0][1]["auc"] != wanted[0][1]["auc"]
 
 
 def test_steps_that_adapt_save_where_it_is_due(tmp_path):
     made = make_trainer("held", tmp_path, steps_per_call=None)
-    made.checkpoint_every = "20"
-    saved, save = [], made.save
+    made._saved = history.Saved("20")
+    saved = []
 
-    def note():
-        before = made._saved_step
-        save()
-        if made._saved_step != before:
-            saved.append(made._saved_step)
+    def note(event):
+        if isinstance(event, hooks.Saved):
+            saved.append(event.step)
 
-    made.save = note
-    made.run(10, Silent())
+    made.hooks = [note]
+    made.run(10, progress=Silent())
     assert saved[0] == 0
     assert saved[-1] == 60
     # At the first end of a call, at most an epoch long, that is 20 steps later.
@@ -183,9 +190,7 @@ def test_steps_that_adapt_save_where_it_is_due(tmp_path):
 
 def train_in_process(kind, kill_at):
     """Trains and, where asked to, kills its own process at a report of that step."""
-    made = make_trainer(kind, pathlib.Path("."))
-    if pathlib.Path("checkpoints").exists():
-        made.restore(pathlib.Path("."))
+    made = make_trainer(kind, pathlib.Path("run"))
     progress = Silent()
 
     def update(*args):
@@ -193,7 +198,7 @@ def train_in_process(kind, kill_at):
             os.kill(os.getpid(), signal.SIGKILL)
 
     progress.update = update
-    made.run(3, progress)
+    made.run(3, progress=progress)
     return 0
 
 
@@ -208,7 +213,7 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, kind):
             assert job.wait() == -signal.SIGKILL, job.read()
         job = forks.Job(folder, train_in_process, kind, 10**9)
         assert job.wait() == 0, job.read()
-    assert describe(tmp_path / "killed") == describe(tmp_path / "alone")
+    assert describe(tmp_path / "killed/run") == describe(tmp_path / "alone/run")
 
 
 def train_worker(kind, directory, calls):
@@ -226,8 +231,8 @@ def train_worker(kind, directory, calls):
     reports = []
     try:
         interrupted = interrupt_after(calls) if calls else lambda: False
-        made.run(2, collect(reports), interrupted)
-    except trainer.Interrupted:
+        made.run(2, progress=collect(reports), is_interrupted=interrupted)
+    except signals.Interrupted:
         assert calls
     losses = [report["loss/total"] for _, report, _ in reports]
     written = {"losses": losses, "read": sorted(source.read)}

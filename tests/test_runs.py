@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from tfreg import data, runs
-from tfreg.runs import config, directories
-from tfreg.training import manifests, recovery, trainer
+from tfreg.runs import config, directories, signals
+from tfreg.training import manifests, recovery
 
 VOLATILE = ("wall_seconds", "steps_per_second")
 
@@ -281,7 +281,7 @@ def test_an_interrupted_run_has_saved_what_it_had(digits, tmp_path):
         asked.append(True)
         return len(asked) == 3
 
-    with pytest.raises(trainer.Interrupted):
+    with pytest.raises(signals.Interrupted):
         runs.train(
             make_settings(digits, tmp_path, epochs=9), is_interrupted=is_interrupted
         )

@@ -15,9 +15,9 @@ from scipy import stats
 
 from tfreg import data, runs
 from tfreg.cli import commands
-from tfreg.runs import config, directories
+from tfreg.runs import config, directories, signals
 from tfreg.sweeps import plans, report, runner
-from tfreg.training import files, manifests, trainer
+from tfreg.training import files, manifests
 
 SCALES = (1e-3, 1e-2, 0.1)
 
@@ -281,7 +281,7 @@ def test_an_interrupted_sweep_keeps_its_finished_runs(settings, tmp_path):
     def is_interrupted():
         return len(list(directory.glob("*/result.json"))) == 2
 
-    with pytest.raises(trainer.Interrupted):
+    with pytest.raises(signals.Interrupted):
         runner.train(plan, directory, is_interrupted=is_interrupted)
     assert len(list(directory.glob("*/result.json"))) == 2
     assert len(runner.train(plan, directory, resume=True)) == 4
@@ -346,7 +346,11 @@ REFUSED = [
     ("--reg=l2 --seeds=0", 2, "seeds must be an int >= 1, got '0'"),
     ("--reg=l2 --lanes=x", 2, "lanes must be an int >= 1, got 'x'"),
     ("--reg=none", 2, "reg must name a regularizer, got none: write --reg=l2"),
-    ("--reg=l3", 2, "reg must be one of l1, l2, l1_l2 in a sweep, got 'l3'"),
+    (
+        "--reg=l3",
+        2,
+        "reg must be one of l1, l2, .* decay in a sweep, got 'l3'",
+    ),
     ("--reg=l2 --reg_on=weights", 2, "reg_on must be one or more of kernel"),
     ("--preset=paper", 2, "preset must be note.*got 'paper'"),
     ("--preset=note --reg=l2", 2, "preset must be note.* got .note. with reg"),

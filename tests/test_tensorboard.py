@@ -15,8 +15,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from tfreg import runs
-from tfreg.runs import config
-from tfreg.training import events
+from tfreg.runs import config, events
 
 PARTS = ("", "/train", "/validation")
 STEPS = [4, 8, 12]

@@ -8,7 +8,8 @@ import pytest
 
 import tfreg
 from tfreg import data, losses, models, optimizers
-from tfreg.training import loop, manifests, recovery, step, trainer
+from tfreg.runs import trainer
+from tfreg.training import loop, manifests, recovery, step
 
 
 class Lines:
@@ -47,7 +48,7 @@ def get_weights(trained):
 def test_a_trainer_without_a_directory_writes_nothing(split, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines, trained = Lines(), make_trainer(split)
-    trained.run(3, lines)
+    trained.run(3, progress=lines)
     assert [epoch for epoch, _ in lines.epochs] == [0, 1, 2]
     assert lines.epochs[-1][1] < lines.epochs[0][1]
     assert trained.num_steps == 12 and trained.has_ended(3) and not trained.has_ended(4)
@@ -56,12 +57,11 @@ def test_a_trainer_without_a_directory_writes_nothing(split, tmp_path, monkeypat
 
 def test_a_trainer_resumes_from_its_directory_bit_for_bit(split, tmp_path):
     alone = make_trainer(split)
-    alone.run(4, Lines())
-    first = make_trainer(split, tmp_path, metadata={"by": "me"})
-    first.run(2, Lines())
-    second, lines = make_trainer(split, tmp_path), Lines()
-    assert second.restore(tmp_path) == {"by": "me"}
-    second.run(4, lines)
+    alone.run(4, progress=Lines())
+    first = make_trainer(split, tmp_path, config={"by": "me"})
+    first.run(2, progress=Lines())
+    second, lines = make_trainer(split, tmp_path, config={"by": "me"}), Lines()
+    second.run(4, progress=lines)
     assert [epoch for epoch, _ in lines.epochs] == [2, 3]
     for ours, theirs in zip(get_weights(second), get_weights(alone), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -71,7 +71,7 @@ def test_a_trainer_resumes_from_its_directory_bit_for_bit(split, tmp_path):
 def test_the_model_has_the_best_weights_where_there_is_a_patience(split):
     trained = make_trainer(split, rate=300.0, patience=2)
     lines = Lines()
-    trained.run(50, lines)
+    trained.run(50, progress=lines)
     best = min(loss for _, loss in lines.epochs)
     assert trained.num_steps < 200 and lines.epochs[-1][1] > best
     assert trained.loop.evaluate(split).loss == pytest.approx(best, rel=1e-6)
@@ -80,7 +80,7 @@ def test_the_model_has_the_best_weights_where_there_is_a_patience(split):
 def test_a_loss_that_is_not_finite_names_the_last_checkpoint(split, tmp_path):
     split.x[7, 1] = np.nan
     with pytest.raises(recovery.LossError, match=r"loss/data .*step-0000000000\)"):
-        make_trainer(split, tmp_path).run(1, Lines())
+        make_trainer(split, tmp_path).run(1, progress=Lines())
     manifests.verify(tmp_path / "checkpoints" / "step-0000000000")
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         add_loss,
         add_to_collection,
         add_to_collections,
+        apply_regularization,
         clear_collection,
         get_all_collection_keys,
         get_collection,
@@ -43,15 +44,17 @@ if TYPE_CHECKING:
         step_scope,
     )
     from tfreg.layers import normalization
-    from tfreg.optimizers import gradients, schedules
+    from tfreg.optimizers import decay, gradients, schedules
     from tfreg.regularizers import (
-        apply_regularization,
         l1_l2_regularizer,
         l1_regularizer,
         l2_regularizer,
+        l2_sp_regularizer,
         no_regularizer,
         sum_regularizer,
     )
+    from tfreg.runs.trainer import Trainer
+    from tfreg.runs.weights import load_weights
     from tfreg.training import loop, step
     from tfreg.training.loop import Loop
     from tfreg.training.step import Step
@@ -64,13 +67,15 @@ _PLACES = {
     "Loop": "tfreg.training.loop",
     "Step": "tfreg.training.step",
     "Store": "tfreg.collections",
+    "Trainer": "tfreg.runs.trainer",
     "add_loss": "tfreg.collections",
     "add_to_collection": "tfreg.collections",
     "add_to_collections": "tfreg.collections",
-    "apply_regularization": "tfreg.regularizers",
+    "apply_regularization": "tfreg.collections",
     "clear_collection": "tfreg.collections",
     "collections": "tfreg.collections",
     "data": "tfreg.data",
+    "decay": "tfreg.optimizers",
     "get_all_collection_keys": "tfreg.collections",
     "get_collection": "tfreg.collections",
     "get_collection_ref": "tfreg.collections",
@@ -79,8 +84,10 @@ _PLACES = {
     "l1_l2_regularizer": "tfreg.regularizers",
     "l1_regularizer": "tfreg.regularizers",
     "l2_regularizer": "tfreg.regularizers",
+    "l2_sp_regularizer": "tfreg.regularizers",
     "layers": "tfreg.layers",
     "loop": "tfreg.training.loop",
+    "load_weights": "tfreg.runs.weights",
     "losses": "tfreg.losses",
     "models": "tfreg.models",
     "no_regularizer": "tfreg.regularizers",

@@ -130,7 +130,7 @@ def save_when_told(directory, values, go, synced=True, claims=False):
             return save_all()
         with directories.claim(run) as claim:
             claim.prepare()
-            directories.write_config(run, config.Config(run_name="a"))
+            directories.write_config(run, config.Config(run_name="a").to_json())
             return save_all()
 
     def save_all():

@@ -55,7 +55,8 @@ def make_config(
                 _parse(f"each of {field.name}", v, member) for v in value
             )
         else:
-            given[field.name] = _parse(field.name, value, kind)
+            is_text = str in config.get_types(field) and "(" in value
+            given[field.name] = value if is_text else _parse(field.name, value, kind)
     settings = dataclasses.replace(base, **given)
     _check_effects(values, given, settings)
     return settings

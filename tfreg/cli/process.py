@@ -12,11 +12,12 @@ The trap: TensorFlow takes seconds to import. It is imported only if a command n
 import contextlib
 import io
 import os
-import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+
+from tfreg.runs import signals
 
 # By name: a class that isn't imported can't have been raised.
 STATUSES = {
@@ -24,9 +25,10 @@ STATUSES = {
     "tfreg.data.files.DataError": 3,
     "tfreg.runs.directories.DirectoryError": 4,
     "tfreg.training.manifests.CheckpointError": 4,
+    "tfreg.runs.weights.WeightsError": 4,
     "tfreg.training.recovery.LossError": 5,
     "tfreg.runs.directories.BusyError": 75,
-    "tfreg.runs.runner.WorkerError": 75,
+    "tfreg.training.strategies.WorkerError": 75,
     "builtins.OSError": 6,
     "builtins.ValueError": 2,
 }
@@ -62,62 +64,6 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
             setattr(sys, name, file)
-
-
-def _end(number: int, stderr: int) -> None:
-    if os.isatty(1):
-        os.write(1, b"\x1b[?25h\n")  # The progress bar hides the cursor.
-    name = signal.Signals(number).name
-    os.write(
-        stderr, f"error: ended at once by {name}: nothing more is saved\n".encode()
-    )
-    os._exit(128 + number)
-
-
-@contextlib.contextmanager
-def watch_signals(
-    is_recording: Callable[[], bool] = lambda: False,
-) -> Iterator[list[int]]:
-    """Ends the process at SIGINT or SIGTERM, or records the first signal in a list.
-
-    A thread watches, because Python's handlers wait while TensorFlow compiles.
-
-    Args:
-        is_recording: whether there is something to save, so that the first signal is
-            only recorded and the second one ends the process.
-
-    Yields:
-        The list of recorded signals.
-    """
-    caught: list[int] = []
-    receiver, sender = os.pipe()
-    os.set_blocking(sender, False)
-    stderr = os.dup(2)  # Also while TensorFlow's messages are suppressed.
-
-    def watch() -> None:
-        while number := os.read(receiver, 1):
-            if caught or not is_recording():
-                _end(number[0], stderr)
-            caught.append(number[0])
-            if not select.select([receiver], [], [], 1)[0]:
-                text = "stopping soon; send the signal again to stop at once"
-                print(text, file=sys.stderr)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    wakeup = signal.set_wakeup_fd(sender)  # First, so that no signal is lost.
-    handlers = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield caught
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        os.close(sender)
-        thread.join()
-        os.close(receiver)
-        os.close(stderr)
 
 
 @contextlib.contextmanager
@@ -161,10 +107,8 @@ def stop_training(kept: str) -> Iterator[Callable[[], bool]]:
     Raises:
         Interruption: training has stopped at a signal.
     """
-    from tfreg.training import trainer
-
     begun = threading.Event()
-    with watch_signals(begun.is_set) as caught:
+    with signals.watch(begun.is_set) as caught:
 
         def is_interrupted() -> bool:
             begun.set()
@@ -172,7 +116,7 @@ def stop_training(kept: str) -> Iterator[Callable[[], bool]]:
 
         try:
             yield is_interrupted
-        except trainer.Interrupted:
+        except signals.Interrupted:
             log(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
             raise Interruption(128 + caught[0]) from None
 
@@ -181,7 +125,7 @@ def run(command: Callable[[], int]) -> int:
     """Runs a command; a user's error becomes one sentence and an exit status."""
     open_streams()
     try:
-        with watch_signals():
+        with signals.watch():
             status = command()
         sys.stdout.flush()  # Raises for a full disk or a closed pipe.
         return status

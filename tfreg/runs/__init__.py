@@ -8,27 +8,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfreg.runs import builder, config, console, directories, results, runner
+    from tfreg.runs import (
+        builder,
+        config,
+        console,
+        directories,
+        history,
+        hooks,
+        results,
+        runner,
+        trainer,
+        weights,
+    )
     from tfreg.runs.builder import (
         Run,
         build,
         get_hparams,
-        get_metadata,
+        initialize,
         make_model,
         make_trainer,
         take_examples,
     )
-    from tfreg.runs.runner import WorkerError, evaluate, show, train
+    from tfreg.runs.runner import evaluate, show, train
+    from tfreg.runs.trainer import Trainer
+    from tfreg.runs.weights import load_weights
 
-_MODULES = ("builder", "config", "console", "directories", "results", "runner")
+_MODULES = (
+    "builder",
+    "config",
+    "console",
+    "directories",
+    "history",
+    "hooks",
+    "results",
+    "runner",
+    "trainer",
+    "weights",
+)
 # Name -> the module that defines it.
 _PLACES = {
     "Run": "builder",
-    "WorkerError": "runner",
+    "Trainer": "trainer",
     "build": "builder",
     "evaluate": "runner",
     "get_hparams": "builder",
-    "get_metadata": "builder",
+    "initialize": "builder",
+    "load_weights": "weights",
     "make_model": "builder",
     "make_trainer": "builder",
     "show": "runner",

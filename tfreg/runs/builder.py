@@ -10,15 +10,14 @@ before the first file is written, and nothing in this module writes.
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfreg import data, losses, models, optimizers, rules
 from tfreg.optimizers import schedules
-from tfreg.runs import config, results
-from tfreg.training import loop, step, strategies, trainer
+from tfreg.runs import config, trainer, weights
+from tfreg.training import loop, step, strategies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +41,8 @@ def build(
     settings: config.Config,
     strategy: tf.distribute.Strategy | None = None,
     dataset: data.Dataset | None = None,
+    log: Callable[[str], None] = lambda text: None,
+    is_new: bool = True,
 ) -> Run:
     """Returns data, model, penalties, optimizer and loop; writes nothing.
 
@@ -50,10 +51,14 @@ def build(
         strategy: the strategy of `settings`, if it exists already.
         dataset: the data set of `settings` with all its examples, if it is loaded
             already.
+        log: called with messages for the user.
+        is_new: whether to read `init_from`. What is resumed or evaluated has weights
+            of its own.
 
     Raises:
         ValueError: the model doesn't fit the data, or a rule matches nothing.
         data.DataError: the data can't be read.
+        weights.WeightsError: the initial weights can't be read, or fit nothing.
     """
     if strategy is None:
         strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
@@ -63,6 +68,8 @@ def build(
     num_steps = -(-len(dataset.train) // batch_size) * settings.epochs
     with strategy.scope():
         model = make_model(settings, dataset)
+        initial = settings if is_new else dataclasses.replace(settings, init_from=None)
+        initialize(initial, model, dataset, log)
         rules.apply(settings.get_rules(), model)
         train_step = step.Step(
             model,
@@ -72,6 +79,7 @@ def build(
             settings.seed,
             settings.accumulate,
             settings.precision,
+            after=[] if settings.ema is None else [optimizers.ema(settings.ema)],
         )
     train_loop = loop.Loop(
         train_step,
@@ -83,6 +91,26 @@ def build(
         compile=settings.compile,
     )
     return Run(settings, dataset, model, train_loop)
+
+
+def initialize(
+    settings: config.Config,
+    model: tf.Module,
+    dataset: data.Dataset,
+    log: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Creates the variables of a model that starts from the weights of another.
+
+    Raises:
+        weights.WeightsError: as for `weights.load_weights`.
+    """
+    needs = any(rule.regularizer == "l2_sp" for rule in settings.get_rules())
+    if settings.init_from is None and not needs:
+        return
+    model(tf.zeros([1, *dataset.train.x.shape[1:]]))
+    if settings.init_from is not None:
+        source, pattern = settings.init_from, settings.init_pattern
+        log(str(weights.load_weights(model, source, pattern)))
 
 
 def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Dataset:
@@ -141,6 +169,9 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
 
 
 def _make_optimizer(settings: config.Config, num_steps: int) -> optimizers.Optimizer:
+    make = getattr(optimizers, settings.optimizer)
+    if "(" in settings.schedule:
+        return make(rules.make_schedule(settings.schedule))
     rate, warmup = settings.learning_rate, settings.warmup_steps
     if warmup and warmup >= num_steps:
         raise ValueError(
@@ -157,7 +188,10 @@ def _make_optimizer(settings: config.Config, num_steps: int) -> optimizers.Optim
         places = [half, max(half + 1, num_steps * 3 // 4)]
         values = [rate, rate / 10, rate / 100]
         schedule = schedules.piecewise(places, values, warmup)
-    return getattr(optimizers, settings.optimizer)(schedule)
+    elif settings.schedule == "linear":
+        schedule = schedules.linear(rate, 0.0, num_steps)
+        schedule = schedules.warmup(schedule, warmup) if warmup else schedule
+    return make(schedule)
 
 
 def make_trainer(
@@ -182,26 +216,20 @@ def make_trainer(
         run.dataset.validation,
         directory,
         patience=settings.patience,
+        monitor=settings.monitor,
         checkpoint_every=settings.checkpoint_every,
-        keep_checkpoints=settings.keep_checkpoints,
-        metadata=get_metadata(settings, run.loop.strategy),
+        keep=settings.keep_checkpoints,
+        config=settings,
         hparams=get_hparams(settings),
         histograms=histograms,
+        splits={
+            "train": run.dataset.train,
+            "validation": run.dataset.validation,
+            "test": run.dataset.test,
+        },
         started=started,
         log=log,
     )
-
-
-def get_metadata(
-    settings: config.Config, strategy: tf.distribute.Strategy
-) -> dict[str, Any]:
-    """Returns the metadata of a checkpoint: the config's hash and the environment."""
-    return {
-        "config": settings.get_hash(),
-        "tensorflow": tf.__version__,
-        "device": results.describe_device(),
-        "replicas": strategy.num_replicas_in_sync,
-    }
 
 
 def get_hparams(settings: config.Config) -> dict[str, str | int | float]:
@@ -214,6 +242,7 @@ def get_hparams(settings: config.Config) -> dict[str, str | int | float]:
         if isinstance(value, tuple):
             value = ",".join(map(str, value))
         hparams[field.name] = "none" if value is None else value
-    scales = [max(rule.scales) for rule in settings.get_rules()]
-    hparams["scale"] = max(scales, default=0.0)
+    scales = [s for rule in settings.get_rules() for s in rule.scales]
+    known = [scale for scale in scales if not isinstance(scale, str)]
+    hparams["scale"] = max(known, default=0.0)
     return hparams

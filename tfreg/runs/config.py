@@ -22,7 +22,7 @@ from tfreg import rules
 DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
 MODELS = ("mlp", "cnn")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
-SCHEDULES = ("constant", "cosine", "piecewise")
+SCHEDULES = ("constant", "cosine", "linear", "piecewise")
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 COMPILES = ("auto", "xla", "graph")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
@@ -51,12 +51,14 @@ class Config:
     reg: str = _field(
         "none",
         "penalties",
-        "none, l1, l2, l1_l2, or rules: 'l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'",
+        "none, l1, l2, l1_l2, l2_sp, decay, or rules: "
+        "'l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'",
     )
-    scale: float | None = _field(
+    scale: float | str | None = _field(
         None,
         "penalties",
-        f"scale of --reg, contrib's convention: Keras's L2 doubled [{DEFAULT_SCALE:g}]",
+        f"scale of --reg, contrib's convention: Keras's L2 doubled "
+        f"[{DEFAULT_SCALE:g}]; or a schedule: 'linear(0.0, 1e-4, 1000)'",
     )
     reg_on: tuple[str, ...] = _field(
         ("kernel",), "penalties", "what --reg penalizes: kernel, bias, activity"
@@ -74,14 +76,29 @@ class Config:
     )
     activation: str = _field("relu", "model", ", ".join(ACTIVATIONS))
     dropout: float = _field(0.0, "model", "fraction of hidden outputs to drop")
+    init_from: str | None = _field(
+        None,
+        "model",
+        "initial weights: a run, .keras, .npz or TensorFlow's checkpoint [random]",
+    )
+    init_pattern: str = _field(
+        ".*", "model", "regular expression on the variables to take from there"
+    )
     optimizer: str = _field("adam", "training", ", ".join(OPTIMIZERS))
     learning_rate: float = _field(1e-3, "training", "peak learning rate")
-    schedule: str = _field("constant", "training", ", ".join(SCHEDULES))
+    schedule: str = _field(
+        "constant",
+        "training",
+        f"{', '.join(SCHEDULES)}, or all of it: 'exponential(1e-3, 0.96, 1000)'",
+    )
     warmup_steps: int = _field(0, "training", "steps of linear warm-up")
     clip_norm: float | None = _field(
         None, "training", "largest global norm of the gradient [no clipping]"
     )
     batch_size: int = _field(32, "training", "examples per step, of all replicas")
+    ema: float | None = _field(
+        None, "training", "decay of the weights' average, which is evaluated [none]"
+    )
     accumulate: int = _field(1, "training", "number of microbatches in a batch")
     precision: str = _field("float32", "training", ", ".join(PRECISIONS))
     epochs: int = _field(10, "training", "passes over the training set")
@@ -97,6 +114,7 @@ class Config:
         "stop after this many epochs without a better validation loss, and restore the "
         "best weights [never]",
     )
+    monitor: str = _field("validation/loss/data", "training", "what --patience goes by")
     checkpoint_every: str = _field(
         "30s", "output", "steps, or seconds with an s, between checkpoints"
     )
@@ -129,7 +147,7 @@ class Config:
             "model": MODELS,
             "activation": ACTIVATIONS,
             "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
+            "schedule": (self.schedule,) if "(" in self.schedule else SCHEDULES,
             "precision": PRECISIONS,
             "strategy": STRATEGIES,
             "compile": COMPILES,
@@ -140,6 +158,14 @@ class Config:
                     f"{name} must be one of {', '.join(allowed)}, got "
                     f"{getattr(self, name)!r}: choose one of them"
                 )
+        if "(" in self.schedule:
+            rules.write_schedule(self.schedule)
+            if self.learning_rate != 1e-3 or self.warmup_steps:
+                raise ValueError(
+                    "learning_rate and warmup_steps must be in the schedule, got "
+                    f"{self.learning_rate!r} and {self.warmup_steps!r} beside "
+                    f"{self.schedule!r}: leave them out"
+                )
         reg_on = set(self.reg_on)
         if not reg_on or reg_on - set(rules.TARGETS) or len(reg_on) < len(self.reg_on):
             raise ValueError(
@@ -148,9 +174,10 @@ class Config:
             )
 
     def _check_numbers(self) -> None:
-        finite = math.isfinite
+        finite, few = math.isfinite, self.train_examples
         checks: list[tuple[str, bool, str]] = [
             ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
+            ("ema", 0 <= (self.ema or 0) < 1, "in [0, 1)"),
             (
                 "learning_rate",
                 finite(self.learning_rate) and self.learning_rate > 0,
@@ -161,11 +188,7 @@ class Config:
                 self.clip_norm is None or finite(self.clip_norm) and self.clip_norm > 0,
                 "a finite float > 0",
             ),
-            (
-                "train_examples",
-                self.train_examples is None or self.train_examples >= 1,
-                "an int >= 1",
-            ),
+            ("train_examples", few is None or few >= 1, "an int >= 1"),
             ("warmup_steps", self.warmup_steps >= 0, "an int >= 0"),
             ("batch_size", self.batch_size >= 1, "an int >= 1"),
             ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 to batch_size"),
@@ -207,7 +230,14 @@ class Config:
                 )
             return rules.parse(self.reg)
         scale = DEFAULT_SCALE if self.scale is None else self.scale
-        if not (math.isfinite(scale) and scale >= 0):
+        if isinstance(scale, str):
+            if "(" not in scale:
+                raise ValueError(
+                    "scale must be float or a schedule as text or null, got "
+                    f"{scale!r}: change its type"
+                )
+            rules.write_schedule(scale)
+        elif not (math.isfinite(scale) and scale >= 0):
             raise ValueError(
                 f"scale must be a finite float >= 0, got {scale!r}: "
                 "write 0.0 for no penalty"
@@ -244,7 +274,11 @@ class Config:
                 parts.append(f"{field.name}={value}")
         parts.append(f"seed{self.seed}")
         name = re.sub(r"[^A-Za-z0-9._=+-]+", "_", "-".join(parts))
-        is_plain = all(_WORD.fullmatch(rule.pattern or "") for rule in penalties)
+        texts = [rule.pattern or "" for rule in penalties]
+        texts += [s for rule in penalties for s in rule.scales if isinstance(s, str)]
+        others = (self.init_from or "", self.init_pattern.replace(".*", ""))
+        is_plain = all(map(_WORD.fullmatch, [*texts, *others]))
+        is_plain = is_plain and "(" not in self.schedule
         if is_plain and self.data_dir is None and len(name) <= _MAX_LENGTH:
             return name
         digest = hashlib.sha256(repr((parts, self.data_dir)).encode()).hexdigest()[:8]
@@ -292,7 +326,10 @@ def _convert(field: dataclasses.Field, value: Any) -> Any:
         wanted = f"several {member.__name__}"
     else:
         good = type(value) in kinds
-        wanted = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+        words = {type(None): "null"} | (
+            {str: "a schedule as text"} if float in kinds else {}
+        )
+        wanted = " or ".join(words.get(kind, kind.__name__) for kind in kinds)
     if not good:
         raise ValueError(
             f"{field.name} must be {wanted}, got {value!r}: change its type"
@@ -324,6 +361,11 @@ def from_json(text: str) -> Config:
         raise ValueError(
             f"a config must be a JSON object, got {text[:40]!r}: "
             "pass the config.json of a run"
+        )
+    if "trainer" in fields:
+        raise ValueError(
+            "a config must be of train.py, got one of a script's own Trainer: run that "
+            "script again"
         )
     known = [field.name for field in dataclasses.fields(Config)]
     unknown = sorted(set(fields) - set(known))

@@ -1,16 +1,16 @@
 """Shows a run on the terminal: its variables, its progress, its results.
 
-    console.show_variables(model, tfreg.get_default_store().get_terms())
+    console.show_step(trained.step)
     with console.Progress(num_epochs=10, steps_per_epoch=2) as progress:
         progress.update(0, trained.train(0), speed=1000.0)
 
 If the output isn't a terminal, one line per epoch replaces the bar.
 """
 
+import sys
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import rich.box
 import rich.console
@@ -18,11 +18,12 @@ import rich.live
 import rich.progress
 import rich.table
 import rich.text
-import tensorflow as tf
 
-from tfreg.collections import terms
+from tfreg import optimizers
+from tfreg.collections import parts
 from tfreg.layers import base
-from tfreg.training import reports
+from tfreg.models import freezing
+from tfreg.training import reports, step
 
 
 class _Console(rich.console.Console):
@@ -30,33 +31,49 @@ class _Console(rich.console.Console):
         raise  # The BrokenPipeError; rich would exit with status 1.
 
 
-def show_variables(model: tf.Module, penalties: Sequence[terms.Term]) -> None:
-    """Prints name, shape, size and penalties of every variable."""
+def log(text: str) -> None:
+    """Prints a message on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_step(trained: step.Step) -> None:
+    """Prints name, shape, size, optimizer, penalties and decay of every variable."""
+    updater, adapted = trained.updater, trained.adapted
+    names, penalties = adapted.names, updater.list_penalties()
+    grouped = isinstance(updater.optimizer, optimizers.Groups)
     table = rich.table.Table(box=rich.box.SIMPLE, pad_edge=False)
-    for column in ("variable", "shape", "count", "penalized by"):
+    columns = ["variable", "shape", "count", "penalized by"]
+    if grouped:
+        columns.append("trained by")
+    trainable = {id(v) for v in adapted.trainable_variables}
+    known = freezing.list_parameters(adapted)
+    decayed = {v.ref(): updater.describe_decay(v) for v in known}
+    if any(decayed.values()):
+        columns.append("decayed by")
+    for column in columns:
         justify: Any = "right" if column == "count" else "left"
         table.add_column(column, justify=justify, overflow="fold")
-    for variable in model.variables:
-        by = [
-            term.regularizer
-            for term in penalties
-            if any(v is variable for v in term.variables)
-        ]
-        kind = "" if variable.trainable else "(not trained)"
-        table.add_row(
-            variable.name.split(":")[0],
+    for variable in adapted.variables:
+        by = " + ".join(map(repr, penalties.get(names[id(variable)], [])))
+        row = [
+            names[id(variable)],
             "x".join(map(str, variable.shape)) or "scalar",
             f"{variable.shape.num_elements():,}",
-            " + ".join(map(repr, by)) or kind,
-        )
-    for layer in model.submodules:
-        if isinstance(layer, base.Layer):
-            for regularizer in layer.get_regularizers("activity"):
-                row = (f"{layer.name}/activity", "outputs", "", f"{regularizer!r}")
+            by or ("" if id(variable) in trainable else "(not trained)"),
+        ]
+        if grouped:
+            row.append(updater.optimizer.describe(variable))
+        if "decayed by" in columns:
+            row.append(decayed.get(variable.ref(), ""))
+        table.add_row(*row)
+    for part in parts.list_parts(trained.model):
+        if isinstance(part, base.Layer):
+            for regularizer in part.get_regularizers("activity"):
+                row = [f"{part.name}/activity", "outputs", "", f"{regularizer!r}"]
                 table.add_row(*row)
-    count = sum(v.shape.num_elements() for v in model.trainable_variables)
+    count = sum(v.shape.num_elements() for v in adapted.trainable_variables)
     table.add_section()
-    table.add_row("trainable", "", f"{count:,}", "")
+    table.add_row("trainable", "", f"{count:,}")
     _Console().print(table, markup=False)
 
 
@@ -64,6 +81,22 @@ def format_report(report: reports.Report) -> str:
     """Returns one line with the losses and metrics."""
     text = f"loss {report.loss:.4f} + {report.regularization:.4f}"
     return "  ".join([text, *(f"{k} {v:.4f}" for k, v in report.metrics.items())])
+
+
+class Receiver(Protocol):
+    """Receives the progress of a Trainer."""
+
+    def update(self, epoch: int, report: reports.Report, speed: float | None) -> None:
+        """Receives the report of the epoch so far, and its steps per second."""
+
+    def end_epoch(
+        self,
+        epoch: int,
+        train: reports.Report,
+        validation: reports.Report | None,
+        speed: float | None,
+    ) -> None:
+        """Receives the reports of an epoch."""
 
 
 class Progress:
@@ -130,15 +163,17 @@ class Progress:
         self,
         epoch: int,
         train: reports.Report,
-        validation: reports.Report,
+        validation: reports.Report | None,
         speed: float | None,
     ) -> None:
         """Shows the validation results, or prints the line if there is no bar."""
         self.update(epoch, train, speed)
-        self._lines["validation"] = format_report(validation)
+        if validation is not None:
+            self._lines["validation"] = format_report(validation)
         if not self._console.is_terminal:
             task = self._bar.tasks[self._task]
-            figures = "  ".join(f"{name} {text}" for name, text in self._lines.items())
+            shown = {name: text for name, text in self._lines.items() if text}
+            figures = "  ".join(f"{name} {text}" for name, text in shown.items())
             line = f"{task.description}  {figures}  {task.fields['speed']}"
             print(line.rstrip(), flush=True)
 
@@ -229,12 +264,12 @@ class RunProgress:
         self,
         epoch: int,
         train: reports.Report,
-        validation: reports.Report,
+        validation: reports.Report | None,
         speed: float | None,
     ) -> None:
         """Keeps the validation results for the last line."""
-        del epoch, train, speed
-        self._figures = format_report(validation)
+        del epoch, speed
+        self._figures = format_report(validation or train)
 
     def end(self) -> None:
         """Completes the run's part of the bar, also if the run diverged."""

@@ -3,7 +3,7 @@
     path = directories.get_path(settings)
     with directories.claim(path, overwrite=True) as claim:
         claim.prepare()
-        directories.write_config(path, settings)
+        directories.write_config(path, settings.to_json())
 
 The trap: two processes that write into the same directory. A lock of the kernel
 prevents it, and ends with the process that holds it.
@@ -42,26 +42,28 @@ def get_path(settings: config.Config) -> pathlib.Path:
     return pathlib.Path(settings.logdir, settings.get_run_name())
 
 
-def _refuse(path: pathlib.Path, overwrite: bool, resume: bool) -> None:
+def _refuse(path: pathlib.Path, overwrite: bool, resume: bool, name: str) -> None:
     if all(map(_is_leftover, path.iterdir())):
         return
     links = [name for name in _PARTS if (path / name).is_symlink()]
     if links:
         raise DirectoryError(
             f"a run's files must be in its directory, got a link {links[0]} in "
-            f"{str(path)!r}: choose another --run_name"
+            f"{str(path)!r}: choose another {name}"
         )
     if not (overwrite or resume):
         raise DirectoryError(
             f"the run's directory must be new, got {str(path)!r}, which exists: "
-            "choose another --run_name, resume it with --resume, or replace it with "
+            f"choose another {name}, resume it with --resume, or replace it with "
             "--overwrite"
         )
     if not (path / CONFIG).is_file():
         word = "--resume" if resume else "--overwrite"
+        if name == "directory":
+            word = "a Trainer"
         raise DirectoryError(
             f"{word} must name a run's directory, got {str(path)!r} without "
-            "a config.json: choose another --run_name"
+            f"a config.json: choose another {name}"
         )
 
 
@@ -134,7 +136,10 @@ class Claim:
 
 @contextlib.contextmanager
 def claim(
-    path: pathlib.Path, overwrite: bool = False, resume: bool = False
+    path: pathlib.Path,
+    overwrite: bool = False,
+    resume: bool = False,
+    name: str = "--run_name",
 ) -> Iterator[Claim]:
     """Locks a run's directory.
 
@@ -142,6 +147,7 @@ def claim(
         path: of the run's directory.
         overwrite: whether an existing run may be replaced.
         resume: whether an existing run may be resumed.
+        name: what the user chooses the directory by, for the messages.
 
     Yields:
         The claim, whose `prepare` creates the directory or removes the run to replace.
@@ -153,16 +159,16 @@ def claim(
     if path.parent.exists() and not path.parent.is_dir():
         raise DirectoryError(
             f"logdir must be a directory, got the file {str(path.parent)!r}: "
-            "choose another --logdir"
+            f"choose another {'--logdir' if name == '--run_name' else name}"
         )
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise DirectoryError(
             f"the run's directory must not be a file or a link, got {str(path)!r}: "
-            "choose another --run_name"
+            f"choose another {name}"
         )
 
     def check() -> None:
-        _refuse(path, overwrite, resume)
+        _refuse(path, overwrite, resume, name)
 
     with Claim(path, CONFIG, check, resume) as claimed:
         yield claimed
@@ -253,15 +259,39 @@ def has_begun(path: pathlib.Path) -> bool:
     return bool(saved) or (path / "train").exists() or (path / RESULT).exists()
 
 
-def write_config(path: pathlib.Path, settings: config.Config) -> None:
+def write_config(path: pathlib.Path, text: str) -> None:
     """Writes config.json, and removes the result of an earlier, shorter run.
+
+    Args:
+        path: of the run's directory.
+        text: the content, JSON.
 
     Raises:
         OSError: the file can't be written.
     """
     (path / RESULT).unlink(missing_ok=True)
     files.sync(path)
-    files.write(path / CONFIG, settings.to_json())
+    files.write(path / CONFIG, text)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the JSON object in a run's config.json.
+
+    Raises:
+        DirectoryError: it can't be read, or is none.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.loads(file.read(_CONFIG_CHARS))
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DirectoryError(
+            f"a run's config.json must be intact, got {str(path)!r} ({reason}): "
+            "choose another directory"
+        ) from None
 
 
 def read_config(path: str | os.PathLike) -> config.Config:

@@ -2,8 +2,8 @@
 
     run = tfreg.runs.build(settings)
     trainer = tfreg.runs.make_trainer(run)
-    trainer.run(settings.epochs, tfreg.runs.console.Progress(2, 2))
-    result = results.make_result(trainer, run.dataset)
+    trainer.run(settings.epochs)
+    result = results.make_result(trainer, {"test": run.dataset.test})
 
 The trap: a speed with the compilation in it. The first epoch's counts only where it is
 the only one.
@@ -13,49 +13,38 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import tfreg
-from tfreg import data
-from tfreg.training import reports, trainer
-
-SPLITS = ("train", "validation", "test")
+from tfreg.training import reports
 
 
 def make_result(
-    trained: trainer.Trainer, dataset: data.Dataset, splits: Sequence[str] = SPLITS
+    trained: Any, splits: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Evaluates the model, and returns the content of result.json.
 
     Args:
         trained: the trainer, after its run.
-        dataset: the data of the run.
-        splits: the names in SPLITS to evaluate the model on.
+        splits: name -> the examples to evaluate the model on; None: its validation
+            data, and the last epoch's means for `train`.
 
     Returns:
         JSON values: steps, steps_per_second, the splits, and the environment.
     """
     loop, history = trained.loop, trained.history
     variables = loop.step.adapted.trainable_variables
+    speeds = history.speeds
     result: dict[str, Any] = {
         "steps": trained.num_steps,
         # Without the time to compile, unless there was only one epoch.
-        "steps_per_second": round(statistics.median(history.speeds), 1),
+        "steps_per_second": round(statistics.median(speeds), 1) if speeds else None,
     }
-    for name in splits:
-        report = loop.evaluate(getattr(dataset, name))
-        result[name] = get_losses(report)
-        if name == "train":
-            result[name] |= {
-                "regularization": report.regularization,
-                "total": report.total,
-                "terms": report.penalties,
-            }
-    result |= {
+    result |= _evaluate(trained, splits) | {
         "parameters": sum(v.shape.num_elements() for v in variables),
         "versions": {
             "tfreg": tfreg.__version__,
@@ -70,6 +59,27 @@ def make_result(
     }
     if trained.patience is not None:
         result["best_step"] = history.best_step
+    if history.stopped:
+        result["stopped"] = history.stopped
+    return result
+
+
+def _evaluate(trained: Any, splits: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the losses of each split."""
+    result = {}
+    if splits is None:
+        result["train"] = trained.history.train
+        has_any = trained.validation is not None
+        splits = {"validation": trained.validation} if has_any else {}
+    for name, source in splits.items():
+        report = trained.evaluate(source)
+        result[name] = get_losses(report)
+        if name == "train":
+            result[name] |= {
+                "regularization": report.regularization,
+                "total": report.total,
+                "terms": report.penalties,
+            }
     return result
 
 

@@ -12,18 +12,14 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfreg.collections import store
 from tfreg.runs import builder, config, console, directories, results
-from tfreg.training import batches, files, manifests, reports, strategies, trainer
-
-
-class WorkerError(RuntimeError):
-    """Another worker has stopped; scripts end with exit status 75."""
+from tfreg.training import batches, reports, strategies
 
 
 def show(settings: config.Config) -> None:
@@ -32,9 +28,9 @@ def show(settings: config.Config) -> None:
     Raises:
         ValueError: as for `build`.
     """
-    with store.Store().as_default() as terms:
+    with store.Store().as_default():
         run = builder.build(settings)
-        console.show_variables(run.model, terms.get_terms())
+        console.show_step(run.loop.step)
         size = run.loop.batch_size
         train = run.dataset.train
         x = batches.scale_pixels(tf.constant(train.x[:size]), train.pixels)
@@ -71,8 +67,8 @@ def train(
         directories.BusyError: another process uses the directory; nothing was written.
         manifests.CheckpointError: no checkpoint is intact; nothing was written.
         recovery.LossError: a loss isn't finite; earlier files are kept.
-        trainer.Interrupted: `is_interrupted` returned True; a checkpoint was written.
-        WorkerError: one of several workers has stopped; earlier files are kept.
+        signals.Interrupted: `is_interrupted` returned True; a checkpoint was written.
+        strategies.WorkerError: one of several workers has stopped.
         OSError: a file can't be written; earlier files are kept.
     """
     path = directories.get_path(settings)
@@ -86,7 +82,7 @@ def train(
             log(f"{path} has finished: raise epochs to resume it")
             return result
         stack.enter_context(store.Store().as_default())
-        stack.enter_context(_explain_lost_workers(strategy))
+        stack.enter_context(strategies.explain_lost_workers(strategy))
         return _train(settings, strategy, path, claim, resume, is_interrupted, log)
 
 
@@ -101,60 +97,12 @@ def _train(
 ) -> dict[str, Any]:
     """Builds the run and trains it, in the claimed directory if there is one."""
     started = time.perf_counter()
-    run = builder.build(settings, strategy)
-    console.show_variables(run.model, store.get_default_store().get_terms())
-    directory = None if claim is None else path
-    trained = builder.make_trainer(run, directory, started, log=log)
+    is_new = not (resume and directories.has_begun(path))
+    run = builder.build(settings, strategy, log=log, is_new=is_new)
+    console.show_step(run.loop.step)
+    trained = builder.make_trainer(run, path, started, log=log)
     with console.Progress(settings.epochs, run.loop.steps_per_epoch) as bar:
-        if claim is not None:
-            claim.prepare()
-        if resume and directories.has_begun(path):
-            _check_metadata(trained.restore(path), trained)
-        if claim is not None:
-            directories.write_config(path, settings)
-        trained.run(settings.epochs, bar, is_interrupted)
-        result = results.make_result(trained, run.dataset)
-        if claim is not None:
-            files.write(path / directories.RESULT, results.to_json(result))
-        return result
-
-
-def _check_metadata(saved: dict[str, Any], resumed: trainer.Trainer) -> None:
-    """Checks that a checkpoint is the run's, and logs a changed environment.
-
-    Raises:
-        manifests.CheckpointError: the checkpoint is of another config.
-    """
-    current = resumed.metadata
-    if saved["config"] != current["config"]:
-        raise manifests.CheckpointError(
-            f"a checkpoint must be of its directory's config, got one of "
-            f"{saved['config'][:8]}, not {current['config'][:8]}: train it again"
-        )
-    for name in ("tensorflow", "device", "replicas"):
-        if saved[name] != current[name]:
-            resumed.log(
-                f"the last bits may differ: {name} was {saved[name]} and is "
-                f"{current[name]}"
-            )
-
-
-@contextlib.contextmanager
-def _explain_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns the error of a lost worker into a sentence."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if strategy.cluster_resolver is None:
-            raise
-        lines = str(error.message).strip().splitlines()
-        # Below "Graph execution error:" and a traceback of tfreg's lines.
-        reasons = [line for line in lines if "ollective ops" in line]
-        reason = (reasons or lines or [""])[0].strip()[:200]
-        raise WorkerError(
-            f"all workers must keep running, got {type(error).__name__} ({reason}): "
-            "start all of them again"
-        ) from error
+        return trained.run(settings.epochs, resume, bar, is_interrupted, claim)
 
 
 def evaluate(
@@ -183,7 +131,7 @@ def evaluate(
     # One device is enough, and no other worker is needed.
     settings = dataclasses.replace(settings, strategy="one", logical_devices=0)
     with store.Store().as_default():
-        run = builder.build(settings)
+        run = builder.build(settings, is_new=False)
         trained = builder.make_trainer(run, log=log)
         trained.restore(pathlib.Path(directory))
         if not trained.has_ended(settings.epochs):
@@ -192,4 +140,4 @@ def evaluate(
                 f"{trained.num_steps} steps"
             )
         trained.restore_best()
-        return results.get_losses(run.loop.evaluate(run.dataset.test))
+        return results.get_losses(trained.evaluate(run.dataset.test))

@@ -86,18 +86,22 @@ def describe_keras(settings: config.Config) -> str:
     """Returns the penalties with Keras's scales; its L2 has no half."""
     targets: dict[str, list[str]] = {}
     for rule in settings.get_rules():
-        scales = ", ".join(f"{scale:.6g}" for scale in _multiply_l2(rule, 0.5).scales)
+        scales = ", ".join(map(_format, _multiply_l2(rule, 0.5).scales))
         penalty = f"{rule.regularizer}({scales})"
         targets.setdefault(penalty, []).append(rule.target)
     parts = [f"{' + '.join(names)} {penalty}" for penalty, names in targets.items()]
     return _add_activation(settings, " + ".join(parts) or "none")
 
 
+def _format(scale: float | str) -> str:
+    return scale if isinstance(scale, str) else f"{scale:.6g}"
+
+
 def _multiply_l2(rule: rules.Rule, multiplier: float) -> rules.Rule:
     """Returns a rule with the scale of its L2 part, if any, multiplied."""
-    if rule.regularizer == "l1":
-        return rule
     *others, l2 = rule.scales
+    if rule.regularizer in ("l1", "decay") or isinstance(l2, str):
+        return rule
     return dataclasses.replace(rule, scales=(*others, l2 * multiplier))
 
 

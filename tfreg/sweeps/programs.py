@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,7 +23,8 @@ from tfreg import data, rules, runs
 from tfreg.collections import store
 from tfreg.runs import config
 
-_Key = tuple[str, str, str | None]  # l1 or l2, target, pattern.
+# l1, l2 or another kind, its coupling, target, pattern, and a schedule as text.
+_Key = tuple[str, str | None, str, str | None, str | None]
 
 
 def get_program(settings: config.Config) -> config.Config:
@@ -42,14 +44,28 @@ def get_program(settings: config.Config) -> config.Config:
 
 
 def _sum_scales(penalties: Iterable[rules.Rule]) -> dict[_Key, float]:
-    """Returns the scale of each kind of penalty; l1_l2 is two kinds."""
+    """Returns the scale of each kind of penalty, of a schedule 1.0.
+
+    l1_l2 is two kinds.
+    """
     scales: dict[_Key, float] = {}
     for rule in penalties:
-        kinds = rule.regularizer.split("_")
+        kinds = [rule.regularizer]
+        if rule.regularizer == "l1_l2":
+            kinds = ["l1", "l2"]
         for kind, scale in zip(kinds, rule.scales, strict=True):
-            key = kind, rule.target, rule.pattern
-            scales[key] = scales.get(key, 0.0) + scale
+            text = scale if isinstance(scale, str) else None
+            key = kind, rule.by, rule.target, rule.pattern, text
+            scales[key] = scales.get(key, 0.0) + (1.0 if text else float(scale))
     return scales
+
+
+def _make_scale(variable: tf.Variable, text: str | None) -> Any:
+    """Returns a variable as a scale, times a schedule if there is one."""
+    if text is None:
+        return variable
+    schedule = rules.make_schedule(text)
+    return lambda step: variable.read_value() * schedule(step)
 
 
 class Lane:
@@ -77,17 +93,19 @@ class Lane:
             self._run = runs.build(plain, strategy, dataset)
             self._scales = {key: tf.Variable(0.0, False) for key in dict.fromkeys(keys)}
             unit_rules = [
-                rules.Rule(kind, (1.0,), target, pattern)
-                for kind, target, pattern in self._scales
+                rules.Rule(kind, (1.0,), target, pattern, by)
+                for kind, by, target, pattern, _ in self._scales
             ]
             regularizers = [
-                rules.make_regularizer(kind, [scale])
-                for (kind, *_), scale in self._scales.items()
+                rules.make_regularizer(kind, [_make_scale(scale, text)], by)
+                for (kind, by, *_, text), scale in self._scales.items()
             ]
+            if any(kind == "l2_sp" for kind, *_ in self._scales):
+                self._run.model(tf.zeros([1, *dataset.train.x.shape[1:]]))
             rules.apply(unit_rules, self._run.model, regularizers)
-        step = self._run.loop.step
-        state = [*step.optimizer.variables]
-        state += step.loss_scale.variables if step.loss_scale else []
+        # The optimizer's state and others; the references of l2_sp are not among them.
+        _, *others = self._run.loop.step.get_state().items()
+        state = [v for name, p in others if name != "references" for v in p.variables]
         self._initial = [(variable, variable.numpy()) for variable in state]
 
     def start(self, settings: config.Config) -> runs.Run:
@@ -104,9 +122,12 @@ class Lane:
         with store.Store().as_default():
             model = runs.make_model(settings, dataset)
             model(tf.zeros([1, *dataset.train.x.shape[1:]]))
+            runs.initialize(settings, model, dataset)
         pairs = zip(self._run.model.variables, model.variables, strict=True)
         for variable, initial in pairs:
             variable.assign(initial)
+        for variable, reference in self._run.loop.step.updater.list_references():
+            reference.assign(variable)
         self._run.loop.restart(dataset.train, settings.seed)
         return dataclasses.replace(self._run, settings=settings, dataset=dataset)
 

@@ -25,9 +25,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg import data, runs
-from tfreg.runs import config, console, directories, results
+from tfreg.runs import config, console, directories, results, signals
 from tfreg.sweeps import plans, programs
-from tfreg.training import files, manifests, recovery, strategies, trainer
+from tfreg.training import files, manifests, recovery, strategies
 
 SMALL = 1e-3  # A weight below it counts as small.
 # The metrics of a run, without the test set.
@@ -129,7 +129,7 @@ def train(
         directories.DirectoryError: as for `directories.claim_sweep`; nothing is
             written.
         directories.BusyError: another process uses the directory; nothing is written.
-        trainer.Interrupted: `is_interrupted` returned True; finished runs are kept.
+        signals.Interrupted: `is_interrupted` returned True; finished runs are kept.
         OSError: a file can't be written; finished runs are kept.
     """
     directory, text = pathlib.Path(directory), plan.to_json()
@@ -199,7 +199,7 @@ def _train_all(
         futures = [pool.submit(work) for _ in range(num_lanes)]
     errors = [error for future in futures if (error := future.exception())]
     # An error in one lane interrupts the others.
-    for error in sorted(errors, key=lambda e: isinstance(e, trainer.Interrupted)):
+    for error in sorted(errors, key=lambda e: isinstance(e, signals.Interrupted)):
         raise error
 
 
@@ -215,11 +215,11 @@ def _train_one(
     trained = runs.make_trainer(run, task.path, histograms=False, log=print)
     with directories.claim(task.path, overwrite=True) as claim:
         claim.prepare()
-        directories.write_config(task.path, task.config)
+        directories.write_config(task.path, task.config.to_json())
         try:
-            trained.run(task.config.epochs, bar, is_stopped)
-            splits = ("train", "validation")
-            result = results.make_result(trained, run.dataset, splits)
+            trained.train(task.config.epochs, bar, is_stopped)
+            splits = {"train": run.dataset.train, "validation": run.dataset.validation}
+            result = results.make_result(trained, splits)
             result["weights"] = _measure_weights(run.model)
         except recovery.LossError as error:
             result = {"diverged": str(error)}
@@ -319,6 +319,6 @@ def evaluate_test(
                     "resume with --resume"
                 )
             trained.restore_best()
-            report = run.loop.evaluate(run.dataset.test)
+            report = trained.evaluate(run.dataset.test)
             tests[task.setting].append(results.get_losses(report))
     return tests

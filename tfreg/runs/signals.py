@@ -1,0 +1,103 @@
+"""Signals: the first one lets a training stop in order, the second ends the process.
+
+    with signals.watch(lambda: True) as caught:
+        ...  # stop soon after `caught` has a number
+
+The trap: Python's handlers wait while TensorFlow compiles, for minutes. A thread
+watches.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+
+class Interrupted(SystemExit):
+    """A signal has stopped a run, which is saved; a script ends with its status."""
+
+
+def _end(number: int, stderr: int) -> None:
+    if os.isatty(1):
+        os.write(1, b"\x1b[?25h\n")  # The progress bar hides the cursor.
+    name = signal.Signals(number).name
+    os.write(
+        stderr, f"error: ended at once by {name}: nothing more is saved\n".encode()
+    )
+    os._exit(128 + number)
+
+
+@contextlib.contextmanager
+def watch(
+    is_recording: Callable[[], bool] = lambda: False,
+) -> Iterator[list[int]]:
+    """Ends the process at SIGINT or SIGTERM, or records the first signal in a list.
+
+    Args:
+        is_recording: whether there is something to save, so that the first signal is
+            only recorded and the second one ends the process.
+
+    Yields:
+        The list of recorded signals.
+    """
+    caught: list[int] = []
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    stderr = os.dup(2)  # Also while TensorFlow's messages are suppressed.
+
+    def listen() -> None:
+        while number := os.read(receiver, 1):
+            if caught or not is_recording():
+                _end(number[0], stderr)
+            caught.append(number[0])
+            if not select.select([receiver], [], [], 1)[0]:
+                text = "stopping soon; send the signal again to stop at once"
+                print(text, file=sys.stderr)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    wakeup = signal.set_wakeup_fd(sender)  # First, so that no signal is lost.
+    handlers = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield caught
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(sender)
+        thread.join()
+        os.close(receiver)
+        os.close(stderr)
+
+
+@contextlib.contextmanager
+def stop_in_order(
+    kept: str, log: Callable[[str], None]
+) -> Iterator[Callable[[], bool]]:
+    """Lets training stop in order at the first SIGINT or SIGTERM.
+
+    Args:
+        kept: message that says what was saved.
+        log: called with a message.
+
+    Yields:
+        A function for training to call, True after a signal.
+
+    Raises:
+        Interrupted: training has stopped at a signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # Only the main thread receives signals.
+        return
+    with watch(lambda: True) as caught:
+        try:
+            yield lambda: bool(caught)
+        except Interrupted:
+            if not caught:
+                raise
+            log(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
+            raise Interrupted(128 + caught[0]) from None
