@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         no_regularizer,
         sum_regularizer,
     )
+    from tfreg.runs.finished import load_run
     from tfreg.runs.trainer import Trainer
     from tfreg.runs.weights import load_weights
     from tfreg.training import loop, step
@@ -87,6 +88,7 @@ _PLACES = {
     "l2_sp_regularizer": "tfreg.regularizers",
     "layers": "tfreg.layers",
     "loop": "tfreg.training.loop",
+    "load_run": "tfreg.runs.finished",
     "load_weights": "tfreg.runs.weights",
     "losses": "tfreg.losses",
     "models": "tfreg.models",

@@ -111,6 +111,18 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
             )
 
 
+def require(values: flags.FlagValues, names: Sequence[str]) -> list[str]:
+    """Returns the values of flags that must be given.
+
+    Raises:
+        process.UsageError: one isn't.
+    """
+    for name in names:
+        if values[name].value is None:
+            raise process.UsageError(f"{name} must be given: write --{name}=...")
+    return [str(values[name].value) for name in names]
+
+
 def wants_help(argv: Sequence[str]) -> bool:
     """Returns whether the command line has one of absl's help flags."""
     return any(arg[:1] == "-" and arg.lstrip("-") in _HELP for arg in argv[1:])

@@ -70,6 +70,17 @@ class Ema(tf.Module):
             new = old + tf.cast(1.0 - self.decay, value.dtype) * (value - old)
             _tensorflow.assign(average, tf.where(tf.math.is_nan(old), value, new))
 
+    def _list(self) -> list[tuple[tf.Variable, tf.Variable]]:
+        """Returns the variables that were updated, and their averages."""
+        averaged = [reference.deref() for reference in self._averaged]
+        pairs = zip(averaged, self.averages, strict=True)
+        return [(v, a) for v, a in pairs if not np.isnan(a.numpy()).any()]
+
+    def assign(self) -> None:
+        """Gives the variables the values of their averages."""
+        for variable, average in self._list():
+            variable.assign(average)
+
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Contains code in which the variables have the values of their averages.
@@ -82,13 +93,9 @@ class Ema(tf.Module):
                 "applied must be called after a step or a Loop has been made, got no "
                 "averages: train first"
             )
-        averaged = [reference.deref() for reference in self._averaged]
-        pairs = zip(averaged, self.averages, strict=True)
-        updated = [(v, a) for v, a in pairs if not np.isnan(a.numpy()).any()]
-        before = [(variable, tf.identity(variable)) for variable, _ in updated]
+        before = [(variable, tf.identity(variable)) for variable, _ in self._list()]
         try:
-            for variable, average in updated:
-                variable.assign(average)
+            self.assign()
             yield
         finally:
             for variable, value in before:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         config,
         console,
         directories,
+        finished,
         history,
         hooks,
         results,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         make_trainer,
         take_examples,
     )
+    from tfreg.runs.finished import load_run
     from tfreg.runs.runner import evaluate, show, train
     from tfreg.runs.trainer import Trainer
     from tfreg.runs.weights import load_weights
@@ -38,6 +40,7 @@ _MODULES = (
     "config",
     "console",
     "directories",
+    "finished",
     "history",
     "hooks",
     "results",
@@ -53,6 +56,7 @@ _PLACES = {
     "evaluate": "runner",
     "get_hparams": "builder",
     "initialize": "builder",
+    "load_run": "finished",
     "load_weights": "weights",
     "make_model": "builder",
     "make_trainer": "builder",

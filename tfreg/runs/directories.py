@@ -23,9 +23,11 @@ from tfreg.runs import config
 from tfreg.training import files, manifests
 
 CONFIG, RESULT, SWEEP = "config.json", "result.json", "sweep.json"
+DATA = "data.json"  # What the run has learnt of its data.
 _CONFIG_CHARS = 2**20  # A longer file isn't a Config.
 _TABLES = ("sweep.csv", "choice.json", "test.json", "report.md", "report.png")
-_WRITTEN = (CONFIG, RESULT, SWEEP, *_TABLES)  # A kill may leave temporary copies.
+# A kill may leave temporary copies.
+_WRITTEN = (CONFIG, RESULT, DATA, SWEEP, *_TABLES)
 _PARTS = (CONFIG, RESULT, manifests.FOLDER, "train", "validation")
 
 

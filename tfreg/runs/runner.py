@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg.collections import store
-from tfreg.runs import builder, config, console, directories, results
+from tfreg.runs import builder, config, console, directories, finished, results
 from tfreg.training import batches, reports, strategies
 
 
@@ -101,6 +101,7 @@ def _train(
     run = builder.build(settings, strategy, log=log, is_new=is_new)
     console.show_step(run.loop.step)
     trained = builder.make_trainer(run, path, started, log=log)
+    trained.extra[directories.DATA] = finished.describe_inputs(run.dataset).to_json()
     with console.Progress(settings.epochs, run.loop.steps_per_epoch) as bar:
         return trained.run(settings.epochs, resume, bar, is_interrupted, claim)
 

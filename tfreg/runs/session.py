@@ -43,6 +43,8 @@ def run(
         if claim is None:
             trainer.directory = path = None  # Another worker, the chief, writes.
         if path is not None:
+            for name, content in trainer.extra.items():
+                files.write(path / name, content)
             directories.write_config(path, text)
         if is_interrupted is None:
             watched = signals.stop_in_order(f"saved in {path}", trainer.log)

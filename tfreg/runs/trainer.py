@@ -51,6 +51,7 @@ class Trainer:
         histograms: whether to write histograms of the weights for TensorBoard.
         splits: name -> the examples that result.json has the losses of; None: those of
             validation.
+        extra: name of a file -> its content, to write beside config.json.
         started: `time.perf_counter()` at the start of the run; None: now.
         log: called with messages for the user; None: prints them on stderr.
 
@@ -73,12 +74,14 @@ class Trainer:
         hparams: Mapping[str, str | float] | None = None,
         histograms: bool = True,
         splits: Mapping[str, Any] | None = None,
+        extra: Mapping[str, str] | None = None,
         started: float | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         if validation is None:
             monitor = history.monitor_training(monitor, patience)
         self.loop, self.validation, self.splits = trained, validation, splits
+        self.extra = dict(extra or {})
         self.directory = None if directory is None else pathlib.Path(directory)
         self.patience = patience
         self.monitor = history.Monitor(monitor, mode)
@@ -141,6 +144,13 @@ class Trainer:
         if self.patience is not None:
             self.best.restore()
             self._is_best = True
+
+    def restore_final(self) -> None:
+        """Gives the model its final weights: the best ones, or the averages."""
+        self.restore_best()
+        for average in [] if self._is_best else self.loop.step.list_averages():
+            average.assign()
+        self._is_best = True
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

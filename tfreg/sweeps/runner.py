@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg import data, runs
-from tfreg.runs import config, console, directories, results, signals
+from tfreg.runs import config, console, directories, finished, results, signals
 from tfreg.sweeps import plans, programs
 from tfreg.training import files, manifests, recovery, strategies
 
@@ -215,6 +215,8 @@ def _train_one(
     trained = runs.make_trainer(run, task.path, histograms=False, log=print)
     with directories.claim(task.path, overwrite=True) as claim:
         claim.prepare()
+        text = finished.describe_inputs(run.dataset).to_json()
+        files.write(task.path / directories.DATA, text)
         directories.write_config(task.path, task.config.to_json())
         try:
             trained.train(task.config.epochs, bar, is_stopped)
