@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 import tfreg
 from tfreg import runs
@@ -22,7 +23,10 @@ def load(name):
     path = ROOT / "examples" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"example_{name}", path)
     module = importlib.util.module_from_spec(spec)
+    before = set(flags.FLAGS)
     spec.loader.exec_module(module)
+    for flag in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, flag)  # Another example may have the same one.
     return module
 
 
@@ -190,10 +194,14 @@ def test_a_fine_tuning_resumes_to_the_bit(tmp_path, rng):
         if event.step > 4:
             raise RuntimeError
 
-    alone = example.finetune(data[1], tmp_path / "alone", 2)
+    def finetune(name, **options):
+        with tfreg.Store().as_default():  # It numbers penalties of equal names.
+            return example.finetune(data[1], tmp_path / name, 2, **options)
+
+    alone = finetune("alone")
     with pytest.raises(runs.hooks.HookError, match="saved in .* after step [5-8]"):
-        example.finetune(data[1], tmp_path / "parts", 2, hooks=[fail])
-    parts = example.finetune(data[1], tmp_path / "parts", 2)
+        finetune("parts", hooks=[fail])
+    parts = finetune("parts")
     for key in ("steps", "train", "validation", "best_step"):
         assert parts[key] == alone[key]
     assert any("l2_sp" in tag for tag in alone["train"])

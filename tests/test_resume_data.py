@@ -217,7 +217,10 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, kind):
 
 
 def train_worker(kind, directory, calls):
-    """Trains for two epochs or some calls; writes the losses and what it read."""
+    """Trains for two epochs or some calls; writes the losses and what it read.
+
+    After a negative number of calls it is killed.
+    """
     strategy = strategies.make_strategy(kind)
     is_chief = strategies.is_chief(strategy)
     with strategy.scope():
@@ -230,8 +233,15 @@ def train_worker(kind, directory, calls):
         made.restore(directory)
     reports = []
     try:
-        interrupted = interrupt_after(calls) if calls else lambda: False
-        made.run(2, progress=collect(reports), is_interrupted=interrupted)
+        ends = interrupt_after(abs(calls)) if calls else lambda: False
+
+        def is_interrupted():
+            ended = ends()
+            if ended and calls < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return ended
+
+        made.run(2, progress=collect(reports), is_interrupted=is_interrupted)
     except signals.Interrupted:
         assert calls
     losses = [report["loss/total"] for _, report, _ in reports]
@@ -246,7 +256,7 @@ def read(path):
 
 @pytest.mark.slow
 def test_two_workers_read_each_example_once_and_resume_to_the_bit(tmp_path):
-    for name, parts in {"alone": [0], "whole": [0], "parts": [2, 0]}.items():
+    for name, parts in {"alone": [0], "whole": [0], "parts": [2, -3, 0]}.items():
         directory = tmp_path / f"{name}.run"
         directory.mkdir()
         for calls in parts:
@@ -258,7 +268,10 @@ def test_two_workers_read_each_example_once_and_resume_to_the_bit(tmp_path):
                 args = train_worker, "multi_worker", directory, calls
                 jobs = test_strategies.start_workers(folder, 2, *args)
             statuses = [job.wait() for job in jobs]
-            assert not any(statuses), jobs[0].read_errors()
+            if calls < 0:  # The other worker may notice before it is killed.
+                assert all(statuses) and -signal.SIGKILL in statuses
+            else:
+                assert not any(statuses), jobs[0].read_errors()
     assert describe(tmp_path / "parts.run") == describe(tmp_path / "whole.run")
     workers = [read(tmp_path / f"whole0/worker{i}") for i in range(2)]
     assert workers[0]["losses"] == workers[1]["losses"]

@@ -339,6 +339,7 @@ def test_an_activity_regularizer_penalizes_each_row_as_often_as_it_occurs(
     np.testing.assert_allclose(tf.convert_to_tensor(gradient), want, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:weights should shrink")
 @pytest.mark.parametrize("name", ["sgd", "momentum", "lazy adamw"])
 def test_the_loop_on_replicas_is_the_one_device(name, split, two_replicas):
     def run(strategy):
