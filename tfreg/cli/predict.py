@@ -73,6 +73,8 @@ def read_inputs(path: str) -> np.ndarray:
             return read[names[0]]
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
+        if "pickle" in str(error):  # NumPy's advice is to load it unsafely.
+            reason = "neither, or with Python objects"
         raise files.DataError(
             f"data must be an .npy file, or an .npz file with x, got {path!r} "
             f"({reason}): check it"
