@@ -85,6 +85,7 @@ def test_a_run_leaves_config_events_checkpoint_and_result(trained):
     }
     assert names == {
         "config.json",
+        "data.json",
         "result.json",
         "events.out.",
         "train/events.out.",
