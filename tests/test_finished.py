@@ -193,11 +193,13 @@ def test_wrong_use_is_one_sentence(
 def test_inputs_of_another_kind_are_refused(folder):
     path, parts = train(folder, "images")
     run = tfreg.load_run(path)
-    for x in (parts["x_test"] / 255.0, parts["x_test"][0], np.zeros([0, 14, 14], "u1")):
+    x = parts["x_test"]
+    wide = np.uint16(x) * 257  # Their low bytes are those of x.
+    for other in (x / 255.0, x[0], np.zeros([0, 14, 14], "u1"), wide):
         with pytest.raises(
             ValueError, match=r"x must be uint8 of shape \[None, 14, 14"
         ):
-            run.predict(x)
+            run.predict(other)
 
 
 def test_a_run_that_is_none_or_older_is_refused(folder, tmp_path):

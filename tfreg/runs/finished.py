@@ -162,12 +162,12 @@ class FinishedRun:
         Raises:
             ValueError: another dtype or shape.
         """
-        parts = list(self.predict_each(x))
-        values = np.concatenate([part.values for part in parts])
-        labels = None
-        if self.inputs.num_classes is not None:
-            labels = np.concatenate([part.labels for part in parts])
-        return Prediction(values, labels)
+        values, labels = zip(
+            *((part.values, part.labels) for part in self.predict_each(x)), strict=True
+        )
+        is_class = self.inputs.num_classes is not None
+        joined = np.concatenate(labels) if is_class else None
+        return Prediction(np.concatenate(values), joined)
 
     def predict_each(self, x: Any, start: int = 0) -> Iterator[Prediction]:
         """Returns an iterator of the predictions of up to 1,024 inputs each.
@@ -185,19 +185,17 @@ class FinishedRun:
         for first in range(start, len(x), _BATCH):
             part = tf.constant(np.asarray(x[first : first + _BATCH], self.inputs.dtype))
             outputs = {k: v.numpy() for k, v in self._predict(part).items()}
-            if self.inputs.num_classes is None:
-                yield Prediction(outputs["values"], None)
-            else:
-                yield Prediction(outputs["probabilities"], outputs["labels"])
+            labels = outputs.pop("labels", None)
+            (values,) = outputs.values()
+            yield Prediction(values, labels)
 
     def _check(self, x: Any) -> np.ndarray:
         x = np.asanyarray(x)
         wanted = np.dtype(self.inputs.dtype)
         fits = x.shape[1:] == self.inputs.shape and len(x)
-        is_same = (
-            np.can_cast(x.dtype, wanted, "same_kind") and x.dtype.kind == wanted.kind
-        )
-        if not fits or not (is_same or x.dtype.kind in "iu" and wanted.kind == "f"):
+        # Any number may be a float; a whole one of more bits would wrap around.
+        is_number = wanted.kind == "f" and x.dtype.kind in "fiu"
+        if not fits or not (is_number or x.dtype == wanted):
             raise ValueError(
                 f"x must be {wanted} of shape {[None, *self.inputs.shape]}, as in the "
                 f"training, got {x.dtype} of {list(x.shape)}: pass the inputs as they "
