@@ -11,7 +11,7 @@ The trap: a flag without effect. It raises instead of being ignored.
 import dataclasses
 import textwrap
 import typing
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from absl import flags
 
@@ -111,16 +111,20 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
             )
 
 
-def require(values: flags.FlagValues, names: Sequence[str]) -> list[str]:
+def require(values: flags.FlagValues, examples: Mapping[str, str]) -> list[str]:
     """Returns the values of flags that must be given.
 
+    Args:
+        values: the flags.
+        examples: name of a flag -> a value, for the message.
+
     Raises:
-        process.UsageError: one isn't.
+        process.UsageError: one isn't given.
     """
-    for name in names:
+    for name, example in examples.items():
         if values[name].value is None:
-            raise process.UsageError(f"{name} must be given: write --{name}=...")
-    return [str(values[name].value) for name in names]
+            raise process.UsageError(f"{name} must be given: write --{name}={example}")
+    return [str(values[name].value) for name in examples]
 
 
 def wants_help(argv: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from absl import flags
 
 from tfreg import runs
 from tfreg.cli import commandline, process
-from tfreg.runs import directories
+from tfreg.runs import directories, signals
 
 USAGE = """
 Prints loss and accuracy of a finished run on its test set, as JSON.
@@ -35,10 +35,9 @@ def main(argv: Sequence[str]) -> int:
         print(commandline.format_help(USAGE, values), end="")
         return 0
     commandline.parse(values, argv)
-    if values["run"].value is None:
-        raise process.UsageError("run must be given: write --run=runs/NAME")
-    run, data_dir = values["run"].value, values["data_dir"].value
+    (run,) = commandline.require(values, {"run": "runs/NAME"})
+    data_dir = values["data_dir"].value
     directories.read_config(pathlib.Path(run, directories.CONFIG))  # May raise.
     process.import_tensorflow()
-    print(json.dumps(runs.evaluate(run, data_dir, process.log)))
+    print(json.dumps(runs.evaluate(run, data_dir, signals.log)))
     return 0

@@ -38,11 +38,11 @@ def main(argv: Sequence[str]) -> int:
         print(commandline.format_help(USAGE, values), end="")
         return 0
     commandline.parse(values, argv)
-    run, output, kind = commandline.require(values, [*texts, "format"])
+    run, output = commandline.require(values, dict.fromkeys(texts, "..."))
     directories.read_config(pathlib.Path(run, directories.CONFIG))  # May raise.
     process.import_tensorflow()
     from tfreg import runs
 
-    runs.load_run(run).export(output, kind)
+    runs.load_run(run).export(output, str(values["format"].value))
     print(output)
     return 0

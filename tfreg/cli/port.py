@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from tfreg.cli import commandline, process
+from tfreg.runs import signals
 
 USAGE = """
 Rewrites contrib, slim and collections of TF1 for tfreg, before or after
@@ -72,12 +73,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         path, values = parse(argv)
     except process.UsageError as error:
-        process.log(f"error: {error}")
+        signals.log(f"error: {error}")
         return 2
     try:
         from tfreg.porting import folders
     except ModuleNotFoundError as error:
-        process.log(
+        signals.log(
             f"error: {error.name} must be installed, got no such module: "
             "python -m pip install 'tfreg[port]'"
         )
@@ -95,6 +96,6 @@ def run(argv: Sequence[str]) -> int:
         return status
     except OSError as error:
         text = f"the output must be written, got {error.strerror}: write it elsewhere"
-        process.log(f"error: {text}")
+        signals.log(f"error: {text}")
         sys.stdout = io.StringIO()  # Python's flush at exit would print an error.
         return 1

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         print(commandline.format_help(USAGE, values), end="")
         return 0
     commandline.parse(values, argv)
-    run, source, written = commandline.require(values, list(texts))
+    run, source, written = commandline.require(values, dict.fromkeys(texts, "..."))
     output, resume = pathlib.Path(written), bool(values["resume"].value)
     if output.exists() and not resume:
         raise directories.DirectoryError(

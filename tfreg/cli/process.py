@@ -12,9 +12,7 @@ The trap: TensorFlow takes seconds to import. It is imported only if a command n
 import contextlib
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 
 from tfreg.runs import signals
@@ -36,23 +34,6 @@ STATUSES = {
 
 class UsageError(ValueError):
     """A command line is wrong."""
-
-
-class Interruption(Exception):
-    """A command has stopped at a signal.
-
-    Args:
-        status: its exit status.
-    """
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-def log(text: str) -> None:
-    """Prints a message on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def open_streams() -> None:
@@ -93,34 +74,6 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices()  # Prints errors if there is no GPU.
 
 
-@contextlib.contextmanager
-def stop_training(kept: str) -> Iterator[Callable[[], bool]]:
-    """Lets training stop in order at the first SIGINT or SIGTERM.
-
-    Args:
-        kept: message that says what was saved.
-
-    Yields:
-        A function for training to call, True after a signal. Before its first call
-        there is nothing to save, and a signal ends the process at once.
-
-    Raises:
-        Interruption: training has stopped at a signal.
-    """
-    begun = threading.Event()
-    with signals.watch(begun.is_set) as caught:
-
-        def is_interrupted() -> bool:
-            begun.set()
-            return bool(caught)
-
-        try:
-            yield is_interrupted
-        except signals.Interrupted:
-            log(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
-            raise Interruption(128 + caught[0]) from None
-
-
 def run(command: Callable[[], int]) -> int:
     """Runs a command; a user's error becomes one sentence and an exit status."""
     open_streams()
@@ -129,8 +82,8 @@ def run(command: Callable[[], int]) -> int:
             status = command()
         sys.stdout.flush()  # Raises for a full disk or a closed pipe.
         return status
-    except Interruption as stopped:
-        return stopped.status
+    except signals.Interrupted as stopped:
+        return int(stopped.code or 0)
     except Exception as error:
         names = (f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__)
         for name in names:

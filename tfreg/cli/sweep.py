@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from tfreg.cli import commandline, process
-from tfreg.runs import config, directories
+from tfreg.runs import config, directories, signals
 from tfreg.sweeps import plans
 
 USAGE = """
@@ -164,7 +164,7 @@ def _sweep(
             tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.get_logger().setLevel("ERROR")  # Many programs would look like retracing.
     kept = f"finished runs are kept in {directory}, resume with --resume"
-    with process.stop_training(kept) as is_interrupted:
+    with signals.stop_in_order(kept, signals.log, False) as is_interrupted:
         outcomes = runner.train(
             plan, directory, num_lanes, resume, overwrite, is_interrupted
         )

@@ -13,7 +13,7 @@ from absl import flags
 
 from tfreg import runs
 from tfreg.cli import commandline, process
-from tfreg.runs import config, directories
+from tfreg.runs import config, directories, signals
 
 USAGE = """
 Trains a model with penalties and writes its directory, runs/NAME/.
@@ -84,8 +84,10 @@ def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
     from tfreg.training import strategies
 
     path = directories.get_path(settings)
-    with process.stop_training(f"saved in {path}") as is_interrupted:
-        result = runs.train(settings, overwrite, resume, is_interrupted, process.log)
+    with signals.stop_in_order(
+        f"saved in {path}", signals.log, False
+    ) as is_interrupted:
+        result = runs.train(settings, overwrite, resume, is_interrupted, signals.log)
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
     # The other workers write no files.

@@ -238,6 +238,11 @@ class Adapted:
             taken.add(names[key])
         return names
 
+    def by_path(self, variables: Iterable[tf.Variable]) -> dict[str, tf.Variable]:
+        """Returns variables of the model by their paths, after one walk through it."""
+        names = self.names
+        return {names[id(variable)]: variable for variable in variables}
+
     @property
     def constraints(self) -> list[tuple[tf.Variable, Callable]]:
         """The trained variables with a constraint, and the constraint of each."""

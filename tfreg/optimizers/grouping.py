@@ -151,23 +151,20 @@ class Groups(tf.Module):
                 or a variable is in no group.
         """
         places: dict[Any, int] = {}
-        matched = [0] * len(self._groups)
         lost = []
         for path, variable in names.items():
-            fits = [i for i, g in enumerate(self._groups) if g.matches(path)]
-            if fits:
-                places[variable.ref()] = fits[0]
-            else:
+            fits = (i for i, g in enumerate(self._groups) if g.matches(path))
+            place = next(fits, None)
+            if place is None:
                 lost.append(path)
-            for i in fits:
-                matched[i] += 1
+            else:
+                places[variable.ref()] = place
         listed = ", ".join(names)
         for i, group in enumerate(self._groups):
             if i in places.values():
                 continue
-            why = "nothing"
-            if matched[i]:
-                why = "only variables of earlier groups"
+            taken = any(map(group.matches, names))
+            why = "only variables of earlier groups" if taken else "nothing"
             raise ValueError(
                 f"a group must match a variable, got {group.pattern!r}, which matches "
                 f"{why}, and the variables are {listed}: change the pattern or the "

@@ -7,7 +7,7 @@
 For whoever writes a loss. Parsing imports no TensorFlow.
 """
 
-from tfreg.rules.applying import apply, copy_value
+from tfreg.rules.applying import apply
 from tfreg.rules.texts import (
     COUPLINGS,
     REGULARIZERS,
@@ -28,7 +28,6 @@ __all__ = [
     "TARGETS",
     "Rule",
     "apply",
-    "copy_value",
     "make_regularizer",
     "make_rules",
     "make_schedule",

@@ -67,11 +67,11 @@ def apply(
         for other in variables:
             variable, given = other.variable, regularizer
             if rule.regularizer == "l2_sp":
-                given = regularizer(copy_value(variable))  # type: ignore[assignment]
+                given = regularizer(_copy_value(variable))  # type: ignore[assignment]
             store.get_default_store().add_term(other.path, given, [variable])
 
 
-def copy_value(variable: Any) -> "tf.Variable":
+def _copy_value(variable: Any) -> "tf.Variable":
     """Returns a copy of a variable's value, which isn't trained."""
     import tensorflow as tf
 

@@ -7,7 +7,6 @@
 If the output isn't a terminal, one line per epoch replaces the bar.
 """
 
-import sys
 import threading
 import time
 from typing import Any, Protocol
@@ -29,11 +28,6 @@ from tfreg.training import reports, step
 class _Console(rich.console.Console):
     def on_broken_pipe(self) -> None:
         raise  # The BrokenPipeError; rich would exit with status 1.
-
-
-def log(text: str) -> None:
-    """Prints a message on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def show_step(trained: step.Step) -> None:

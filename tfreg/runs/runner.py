@@ -99,11 +99,11 @@ def _train(
     started = time.perf_counter()
     is_new = not (resume and directories.has_begun(path))
     run = builder.build(settings, strategy, log=log, is_new=is_new)
-    console.show_step(run.loop.step)
     trained = builder.make_trainer(run, path, started, log=log)
     trained.extra[directories.DATA] = finished.describe_inputs(run.dataset).to_json()
-    with console.Progress(settings.epochs, run.loop.steps_per_epoch) as bar:
-        return trained.run(settings.epochs, resume, bar, is_interrupted, claim)
+    return trained.run(
+        settings.epochs, resume, is_interrupted=is_interrupted, claim=claim
+    )
 
 
 def evaluate(

@@ -20,6 +20,11 @@ class Interrupted(SystemExit):
     """A signal has stopped a run, which is saved; a script ends with its status."""
 
 
+def log(text: str) -> None:
+    """Prints a message on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _end(number: int, stderr: int) -> None:
     if os.isatty(1):
         os.write(1, b"\x1b[?25h\n")  # The progress bar hides the cursor.
@@ -76,13 +81,15 @@ def watch(
 
 @contextlib.contextmanager
 def stop_in_order(
-    kept: str, log: Callable[[str], None]
+    kept: str, log: Callable[[str], None], has_begun: bool = True
 ) -> Iterator[Callable[[], bool]]:
     """Lets training stop in order at the first SIGINT or SIGTERM.
 
     Args:
         kept: message that says what was saved.
         log: called with a message.
+        has_begun: whether there is something to save already. If not, a signal ends the
+            process at once until the function has been called.
 
     Yields:
         A function for training to call, True after a signal.
@@ -93,9 +100,17 @@ def stop_in_order(
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # Only the main thread receives signals.
         return
-    with watch(lambda: True) as caught:
+    begun = threading.Event()
+    if has_begun:
+        begun.set()
+    with watch(begun.is_set) as caught:
+
+        def is_interrupted() -> bool:
+            begun.set()
+            return bool(caught)
+
         try:
-            yield lambda: bool(caught)
+            yield is_interrupted
         except Interrupted:
             if not caught:
                 raise

@@ -90,11 +90,11 @@ class Trainer:
         self.config = config
         self.hparams = records.get_hparams(config) if hparams is None else hparams
         self.histograms = histograms
-        self.log = log or console.log
+        self.log = log or signals.log
         self.history = history.History()
         self.best = history.BestWeights(trained.step.adapted.variables)
         self.epoch = 0
-        self._is_best = False  # Whether the model has its best weights.
+        self._is_final = False  # Whether the model has its best or averaged weights.
         self._writer: events.Events | None = None
         self._has_compiled = False
         self._saved = history.Saved(str(checkpoint_every))
@@ -143,14 +143,14 @@ class Trainer:
         """Restores the model's best weights, if there is a patience."""
         if self.patience is not None:
             self.best.restore()
-            self._is_best = True
+            self._is_final = True
 
     def restore_final(self) -> None:
         """Gives the model its final weights: the best ones, or the averages."""
         self.restore_best()
-        for average in [] if self._is_best else self.loop.step.list_averages():
+        for average in [] if self._is_final else self.loop.step.list_averages():
             average.assign()
-        self._is_best = True
+        self._is_final = True
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -159,7 +159,7 @@ class Trainer:
         The best weights are averages already.
         """
         with contextlib.ExitStack() as stack:
-            if not self._is_best:
+            if not self._is_final:
                 for average in self.loop.step.list_averages():
                     stack.enter_context(average.applied())
             yield
@@ -266,13 +266,12 @@ class Trainer:
             strategies.WorkerError: one of several workers has stopped.
             OSError: a file can't be written; earlier ones are kept.
         """
-        if progress is None:
-            console.show_step(self.loop.step)
-            progress = console.Progress(epochs, self.loop.steps_per_epoch)
-        with contextlib.ExitStack() as stack:
-            if isinstance(progress, console.Progress):
-                stack.enter_context(progress)
-            return session.run(self, epochs, resume, progress, is_interrupted, claim)
+        args = is_interrupted, claim
+        if progress is not None:
+            return session.run(self, epochs, resume, progress, *args)
+        console.show_step(self.loop.step)
+        with console.Progress(epochs, self.loop.steps_per_epoch) as bar:
+            return session.run(self, epochs, resume, bar, *args)
 
     def train(
         self,
@@ -394,6 +393,5 @@ class Trainer:
         for name, report in reported.items():
             self._writer.write_scalars(name, self.num_steps, report.get_scalars())
         adapted = self.loop.step.adapted
-        names = adapted.names  # A walk through the model.
-        named = {names[id(v)]: v for v in adapted.variables}
+        named = adapted.by_path(adapted.variables)
         self._writer.write_histograms(self.num_steps, named)

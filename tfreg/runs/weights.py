@@ -11,6 +11,7 @@ and a layer that starts from random values in silence.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -93,8 +94,7 @@ def load_weights(
     """
     path = pathlib.Path(source)
     adapted = models.adapt(model)
-    names = adapted.names  # A walk through the model.
-    named = {names[id(v)]: v for v in adapted.variables}
+    named = adapted.by_path(adapted.variables)
     if not named:
         raise ValueError(
             "model must have variables, got none: call it once before load_weights"
@@ -152,22 +152,22 @@ def _renumber(paths: Iterable[str]) -> list[str]:
     A second model of a process has `sequential_1/dense_2/kernel` for the first one's
     `sequential/dense/kernel`. A first part that all have, the model's, is left out.
     """
-    numbers: dict[tuple[str, ...], set[int]] = {}
-    split = [[_divide(name) for name in path.split("/")] for path in paths]
-    if len({parts_[0] for parts_ in split}) == 1 and all(len(p) > 1 for p in split):
-        split = [parts_[1:] for parts_ in split]
-    for parts_ in split:
-        for i, (base, number) in enumerate(parts_):
-            key = *(f"{b}_{n}" for b, n in parts_[:i]), base
-            numbers.setdefault(key, set()).add(number)
-    listed = []
-    for parts_ in split:
-        names = []
-        for i, (base, number) in enumerate(parts_):
-            key = *(f"{b}_{n}" for b, n in parts_[:i]), base
-            names.append(f"{base}_{sorted(numbers[key]).index(number)}")
-        listed.append("/".join(names))
-    return listed
+    split = [path.split("/") for path in paths]
+    if len({names[0] for names in split}) == 1 and all(len(n) > 1 for n in split):
+        split = [names[1:] for names in split]
+    # Of each layer and kind, the numbers of those that it contains.
+    numbers: dict[tuple[str, str], set[int]] = {}
+    keyed = []
+    for names in split:
+        parents = itertools.accumulate(["", *names[:-1]], "{}/{}".format)
+        keyed.append([(p, *_divide(n)) for p, n in zip(parents, names, strict=True)])
+        for parent, base, number in keyed[-1]:
+            numbers.setdefault((parent, base), set()).add(number)
+    ranks = {key: sorted(each) for key, each in numbers.items()}
+    return [
+        "/".join(f"{base}_{ranks[p, base].index(number)}" for p, base, number in names)
+        for names in keyed
+    ]
 
 
 def _divide(name: str) -> tuple[str, int]:

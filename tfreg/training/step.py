@@ -160,9 +160,8 @@ class Step:
         if isinstance(self.optimizer, optimizers.Groups):
             with self._scope(batch, 0, 0), self.adapted.step(None):
                 self.adapted(x, training=False)  # Layers create their variables.
-            names = self.adapted.names
             known = freezing.list_parameters(self.adapted)
-            self.optimizer.assign({names[id(v)]: v for v in known})
+            self.optimizer.assign(self.adapted.by_path(known))
             self.start_epoch(0)
 
     def compute_loss(self, batch: batches.Batch) -> Any:

@@ -59,17 +59,16 @@ class Updater:
         is_plain = isinstance(self.optimizer, optimizers.Optimizer)
         kept = self.adapted.trainable_variables if is_plain else known
         self.optimizer.build(kept)
-        names = self.adapted.names
-        for hook in self.after:
-            if hasattr(hook, "build"):
-                hook.build({names[id(v)]: v for v in known})
+        hooks_to_build = [hook for hook in self.after if hasattr(hook, "build")]
+        named = self.adapted.by_path(known) if hooks_to_build else {}
+        for hook in hooks_to_build:
+            hook.build(named)
 
     def name_variables(self) -> dict[str, tf.Variable]:
         """Returns the trained variables by their paths."""
         trained = self.adapted.trainable_variables
         if [id(v) for v in trained] != [id(v) for v in self._named[0]]:
-            names = self.adapted.names
-            self._named = trained, {names[id(v)]: v for v in trained}
+            self._named = trained, self.adapted.by_path(trained)
         return self._named[1]
 
     def get_model(self) -> ownership.Model:
