@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager import record
+from tensorflow.python.distribute import multi_worker_util
+from tensorflow.python.eager import context, record
 from tensorflow.python.framework import kernels
 
 
@@ -55,6 +56,30 @@ def set_trainable(variable: tf.Variable, trainable: bool) -> None:
     # A strategy's variable has the value of its first copy.
     for copy in getattr(variable, "values", [variable]):
         copy._trainable = trainable
+
+
+def limit_wait(cluster: tf.train.ClusterSpec, seconds: float) -> None:
+    """Sets how long a strategy of several workers waits for all of them.
+
+    No public argument changes the hour that it waits, deaf to signals.
+
+    Args:
+        cluster: the workers.
+        seconds: at least one.
+    """
+    # Its module is at another place in each version.
+    make = context.coordination_config_pb2.CoordinatedJob
+    jobs = [
+        make(name=job, num_tasks=cluster.num_tasks(job))
+        for job in ("chief", "worker")
+        if job in cluster.jobs
+    ]
+    context.context().configure_coordination_service(
+        "standalone",
+        multi_worker_util.coordination_leader(cluster),
+        cluster_register_timeout_in_ms=int(max(seconds, 1.0) * 1000),
+        coordinated_jobs=jobs,
+    )
 
 
 def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:

@@ -41,6 +41,10 @@ def _define(values: flags.FlagValues) -> None:
         "resume": "resume the run if it exists",
         "dry_run": "show variables and losses, write nothing",
     }
+    text = "seconds to wait for all workers"
+    flags.DEFINE_float(
+        "wait_for_workers", 300.0, text, lower_bound=0.0, flag_values=values
+    )
     for name, text in switches.items():
         flags.DEFINE_bool(name, False, text, flag_values=values)
 
@@ -69,7 +73,8 @@ def main(argv: Sequence[str]) -> int:
         with directories.claim(path, overwrite, resume):
             if resume:
                 directories.read_finished(path, settings)
-    return _train(settings, overwrite, resume)
+    wait = float(values["wait_for_workers"].value or 0.0)
+    return _train(settings, overwrite, resume, wait)
 
 
 def _may_have_workers(settings: config.Config) -> bool:
@@ -79,7 +84,7 @@ def _may_have_workers(settings: config.Config) -> bool:
     return settings.strategy == "multi_worker" or (auto and is_listed)
 
 
-def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
+def _train(settings: config.Config, overwrite: bool, resume: bool, wait: float) -> int:
     process.import_tensorflow()
     from tfreg.training import strategies
 
@@ -87,11 +92,13 @@ def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
     with signals.stop_in_order(
         f"saved in {path}", signals.log, False
     ) as is_interrupted:
+        # The other workers write no files.
+        strategy = strategies.make_strategy(
+            settings.strategy, settings.logical_devices, wait
+        )
         result = runs.train(settings, overwrite, resume, is_interrupted, signals.log)
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
-    # The other workers write no files.
-    strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     if strategies.is_chief(strategy):
         print(f"{path}\ntensorboard --logdir {shlex.quote(settings.logdir)}")
     return 0

@@ -11,12 +11,13 @@ import hashlib
 import json
 import numbers
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tfreg import optimizers
+from tfreg import data, optimizers
 from tfreg.runs import config, directories, results
 from tfreg.training import checkpoints, feeding, loop, manifests, step
 
@@ -134,6 +135,52 @@ def _compare(name: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
         parts = [_compare(f"{name}/{key}", a.get(key), b.get(key)) for key in keys]
         return [difference for part in parts for difference in part]
     return [] if a == b else [(name.strip("/"), a, b)]
+
+
+def check_workers(described: Sequence[Mapping[str, Any]]) -> None:
+    """Checks that all workers have the same settings; where they write doesn't count.
+
+    Args:
+        described: the content of config.json of each worker, the chief's first.
+
+    Raises:
+        ValueError: the settings differ.
+    """
+    differences = []
+    for i, other in enumerate(described[1:], 1):
+        if "trainer" in other or "trainer" in described[0]:
+            found = _compare("", other.get("trainer"), described[0].get("trainer"))
+            pairs = [f"{name} {a!r:.200}, not {b!r:.200}" for name, a, b in found]
+        else:
+            own, chief = (
+                config.from_json(json.dumps(c)) for c in (other, described[0])
+            )
+            pairs = own.get_differences(chief)
+            if own.epochs != chief.epochs:
+                pairs.append(f"epochs {own.epochs}, not {chief.epochs}")
+        if pairs:
+            differences.append(f"worker {i} with {', '.join(pairs)}")
+    if differences:
+        raise ValueError(
+            f"all workers must have the settings of worker 0, got "
+            f"{'; '.join(differences)}: start all by the same command"
+        )
+
+
+def hash_source(source: Any) -> str:
+    """Returns a digest of the examples that are in memory, and of the number of others.
+
+    Args:
+        source: of `tfreg.data`.
+    """
+    digest = hashlib.sha256(type(source).__name__.encode())
+    if isinstance(source, data.Split):
+        for array in tf.nest.flatten([source.x, source.y, source.weights]):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
+    elif feeding.is_indexed(source):
+        digest.update(str(len(source)).encode())
+    return digest.hexdigest()
 
 
 def check_resume(directory: pathlib.Path | None, resume: Any) -> None:

@@ -9,6 +9,7 @@ before its own is known to start.
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import time
@@ -18,8 +19,16 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg.collections import store
-from tfreg.runs import builder, config, console, directories, finished, results
-from tfreg.training import batches, reports, strategies
+from tfreg.runs import (
+    builder,
+    config,
+    console,
+    directories,
+    finished,
+    records,
+    results,
+)
+from tfreg.training import agreement, batches, reports, strategies
 
 
 def show(settings: config.Config) -> None:
@@ -45,7 +54,7 @@ def train(
     settings: config.Config,
     overwrite: bool = False,
     resume: bool = False,
-    is_interrupted: Callable[[], bool] = lambda: False,
+    is_interrupted: Callable[[], int] = lambda: False,
     log: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Trains a model and writes its run directory.
@@ -77,13 +86,34 @@ def train(
         claim = None  # The other workers compute the same, and write nothing.
         if strategies.is_chief(strategy):
             claim = stack.enter_context(directories.claim(path, overwrite, resume))
-        result = directories.read_finished(path, settings) if resume else None
+        stack.enter_context(strategies.explain_lost_workers(strategy))
+        result = None
+        if resume and claim is not None:
+            result = directories.read_finished(path, settings)
+        result = _agree(strategy, settings, result)
         if result is not None:
             log(f"{path} has finished: raise epochs to resume it")
             return result
         stack.enter_context(store.Store().as_default())
-        stack.enter_context(strategies.explain_lost_workers(strategy))
         return _train(settings, strategy, path, claim, resume, is_interrupted, log)
+
+
+def _agree(
+    strategy: tf.distribute.Strategy,
+    settings: config.Config,
+    result: dict[str, Any] | None,
+) -> dict[str, Any] | None:
+    """Returns the chief's result, if its run has finished, on all workers.
+
+    Raises:
+        ValueError: the workers have other settings.
+    """
+    if not agreement.has_several(strategy):
+        return result
+    own = json.dumps({"config": json.loads(settings.to_json()), "result": result})
+    workers = [json.loads(line) for line in agreement.gather(strategy, own)]
+    records.check_workers([worker["config"] for worker in workers])
+    return workers[0]["result"]
 
 
 def _train(
@@ -92,7 +122,7 @@ def _train(
     path: pathlib.Path,
     claim: directories.Claim | None,
     resume: bool,
-    is_interrupted: Callable[[], bool],
+    is_interrupted: Callable[[], int],
     log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Builds the run and trains it, in the claimed directory if there is one."""

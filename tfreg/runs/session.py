@@ -9,11 +9,14 @@ refused is refused first, and the lock is held from then on.
 """
 
 import contextlib
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
-from tfreg.runs import console, directories, records, results, signals
-from tfreg.training import files, strategies
+from tfreg import data
+from tfreg.runs import console, directories, history, records, results, signals
+from tfreg.training import agreement, files, strategies
 
 
 def run(
@@ -21,7 +24,7 @@ def run(
     epochs: int,
     resume: bool | str,
     progress: console.Receiver,
-    is_interrupted: Callable[[], bool] | None,
+    is_interrupted: Callable[[], int] | None,
     claim: directories.Claim | None,
 ) -> dict[str, Any]:
     """Trains a Trainer's run in its directory; the arguments are those of its `run`."""
@@ -29,6 +32,7 @@ def run(
     text = records.describe(trainer.config, trainer.loop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(strategies.explain_lost_workers(strategy))
+        _check_workers(trainer, text)
         if claim is None and strategies.is_chief(strategy):
             records.check_resume(path, resume)
             if path is not None:
@@ -37,9 +41,10 @@ def run(
                 records.check_config(path, text)
         if claim is not None:
             claim.prepare()
-        if path is not None and resume and directories.has_begun(path):
+        if claim is not None and path and resume and directories.has_begun(path):
             current = records.get_metadata(trainer.config, trainer.loop)
             records.check_metadata(trainer.restore(path), current, trainer.log)
+        _share(trainer)
         if claim is None:
             trainer.directory = path = None  # Another worker, the chief, writes.
         if path is not None:
@@ -47,10 +52,58 @@ def run(
                 files.write(path / name, content)
             directories.write_config(path, text)
         if is_interrupted is None:
-            watched = signals.stop_in_order(f"saved in {path}", trainer.log)
+            kept = (
+                f"saved in {path}" if path else "nothing is saved, without a directory"
+            )
+            watched = signals.stop_in_order(kept, trainer.log)
             is_interrupted = stack.enter_context(watched)
-        trainer.train(epochs, progress, is_interrupted)
+        is_interrupted = agreement.watch(strategy, is_interrupted)
+        try:
+            trainer.train(epochs, progress, is_interrupted)
+        except signals.Interrupted as stopped:
+            stopped.is_saved = strategies.is_chief(strategy)
+            raise
         result = results.make_result(trainer, trainer.splits)
         if path is not None:
             files.write(path / directories.RESULT, results.to_json(result))
         return result
+
+
+def _check_workers(trainer: Any, text: str) -> None:
+    """Checks that all workers have the same description and data.
+
+    Raises:
+        ValueError: they have other settings.
+        data.DataError: they have other data.
+    """
+    strategy = trainer.loop.strategy
+    if not agreement.has_several(strategy):
+        return
+    digest = records.hash_source(trainer.loop.source)
+    own = json.dumps({"config": json.loads(text), "data": digest})
+    workers = [json.loads(line) for line in agreement.gather(strategy, own)]
+    records.check_workers([worker["config"] for worker in workers])
+    others = [i for i, w in enumerate(workers) if w["data"] != workers[0]["data"]]
+    if others:
+        raise data.DataError(
+            f"all workers must have the same data, got others on worker "
+            f"{', '.join(map(str, others))}: copy those of worker 0"
+        )
+
+
+def _share(trainer: Any) -> None:
+    """Gives all workers the state of the chief, which alone has read it."""
+    strategy, train_step = trainer.loop.strategy, trainer.loop.step
+    if not agreement.has_several(strategy):
+        return
+    metadata = records.get_metadata(trainer.config, trainer.loop)
+    own = {
+        "history": dataclasses.asdict(trainer.history),
+        "slots": metadata["slots"],
+    }
+    chief = json.loads(agreement.gather(strategy, json.dumps(own))[0])
+    trainer.history = history.History.from_json(chief["history"])
+    records.build_slots(chief, train_step)
+    _, *others = trainer.get_state().values()
+    values = [v for part in others for v in part.variables]
+    agreement.broadcast(strategy, [*train_step.adapted.variables, *values])

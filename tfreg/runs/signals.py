@@ -17,7 +17,18 @@ from collections.abc import Callable, Iterator
 
 
 class Interrupted(SystemExit):
-    """A signal has stopped a run, which is saved; a script ends with its status."""
+    """A signal has stopped a run, which is saved; a script ends with its status.
+
+    Attributes:
+        is_saved: whether this process has saved it, not another worker.
+    """
+
+    is_saved = True
+
+
+def interrupt(number: int) -> Interrupted:
+    """Returns the exception that ends a run at a signal; 1, as of True, is SIGINT."""
+    return Interrupted(128 + (number if number > 1 else signal.SIGINT))
 
 
 def log(text: str) -> None:
@@ -82,7 +93,7 @@ def watch(
 @contextlib.contextmanager
 def stop_in_order(
     kept: str, log: Callable[[str], None], has_begun: bool = True
-) -> Iterator[Callable[[], bool]]:
+) -> Iterator[Callable[[], int]]:
     """Lets training stop in order at the first SIGINT or SIGTERM.
 
     Args:
@@ -92,27 +103,28 @@ def stop_in_order(
             process at once until the function has been called.
 
     Yields:
-        A function for training to call, True after a signal.
+        A function for training to call, which returns the number of a signal, or 0.
 
     Raises:
         Interrupted: training has stopped at a signal.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # Only the main thread receives signals.
+        yield lambda: 0  # Only the main thread receives signals.
         return
     begun = threading.Event()
     if has_begun:
         begun.set()
     with watch(begun.is_set) as caught:
 
-        def is_interrupted() -> bool:
+        def is_interrupted() -> int:
             begun.set()
-            return bool(caught)
+            return caught[0] if caught else 0
 
         try:
             yield is_interrupted
-        except Interrupted:
-            if not caught:
-                raise
-            log(f"interrupted by {signal.Signals(caught[0]).name}: {kept}")
-            raise Interrupted(128 + caught[0]) from None
+        except Interrupted as stopped:
+            number = caught[0] if caught else int(stopped.code or 0) - 128
+            sender = "" if caught else ", which another worker got"
+            saved = kept if stopped.is_saved else "the chief saves the run"
+            log(f"interrupted by {signal.Signals(number).name}{sender}: {saved}")
+            raise interrupt(number) from None

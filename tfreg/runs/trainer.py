@@ -232,7 +232,7 @@ class Trainer:
         epochs: int,
         resume: bool | str = "auto",
         progress: console.Receiver | None = None,
-        is_interrupted: Callable[[], bool] | None = None,
+        is_interrupted: Callable[[], int] | None = None,
         claim: directories.Claim | None = None,
     ) -> dict[str, Any]:
         """Trains to the end, saves, and writes result.json.
@@ -277,7 +277,7 @@ class Trainer:
         self,
         epochs: int,
         progress: console.Receiver,
-        is_interrupted: Callable[[], bool] = lambda: False,
+        is_interrupted: Callable[[], int] = lambda: False,
     ) -> None:
         """Trains to the end and saves, in a directory that is claimed already.
 
@@ -313,7 +313,7 @@ class Trainer:
         self,
         epochs: int,
         progress: console.Receiver,
-        is_interrupted: Callable[[], bool],
+        is_interrupted: Callable[[], int],
     ) -> None:
         while not self.has_ended(epochs):
             self.epoch = self.num_steps // self.loop.steps_per_epoch
@@ -326,18 +326,18 @@ class Trainer:
             reason = self.history.stopped or f"no better {self.monitor.tag}"
         self._notify(hooks.Stopped, reason=reason)
 
-    def _stop_if(self, is_interrupted: Callable[[], bool]) -> None:
-        if is_interrupted():
+    def _stop_if(self, is_interrupted: Callable[[], int]) -> None:
+        if number := is_interrupted():
             self.save()
             self._notify(hooks.Stopped, reason="interrupted")
-            raise signals.Interrupted(130)
+            raise signals.interrupt(number)
 
     def _train_epoch(
         self,
         epoch: int,
         epochs: int,
         progress: console.Receiver,
-        is_interrupted: Callable[[], bool],
+        is_interrupted: Callable[[], int],
     ) -> None:
         """Trains the rest of an epoch, and evaluates the validation data."""
         steps = self.num_steps - epoch * self.loop.steps_per_epoch

@@ -107,7 +107,7 @@ def train(
     num_lanes: int = 1,
     resume: bool = False,
     overwrite: bool = False,
-    is_interrupted: Callable[[], bool] = lambda: False,
+    is_interrupted: Callable[[], int] = lambda: False,
 ) -> list[Outcome]:
     """Trains every setting with every seed, each in a run directory of its own.
 
@@ -171,7 +171,7 @@ def _train_all(
     tasks: Sequence[_Task],
     lanes: programs.Lanes,
     num_lanes: int,
-    is_interrupted: Callable[[], bool],
+    is_interrupted: Callable[[], int],
     progress: console.SweepProgress,
 ) -> None:
     """Trains in threads, and stops all of them at the first error."""
@@ -193,7 +193,7 @@ def _train_all(
             raise
 
     def is_stopped() -> bool:
-        return stopped.is_set() or is_interrupted()
+        return stopped.is_set() or bool(is_interrupted())
 
     with concurrent.futures.ThreadPoolExecutor(num_lanes) as pool:
         futures = [pool.submit(work) for _ in range(num_lanes)]

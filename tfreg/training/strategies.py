@@ -12,9 +12,16 @@ import contextlib
 import functools
 import json
 import os
+import signal
+import socket
+import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import tensorflow as tf
+
+from tfreg import _tensorflow
 
 NAMES = ("auto", "one", "mirrored", "multi_worker")
 
@@ -23,7 +30,9 @@ class WorkerError(RuntimeError):
     """Another worker has stopped; scripts end with exit status 75."""
 
 
-def make_strategy(name: str, logical_devices: int = 0) -> tf.distribute.Strategy:
+def make_strategy(
+    name: str, logical_devices: int = 0, wait: float = 300.0
+) -> tf.distribute.Strategy:
     """Returns the strategy, and sets GPUs to allocate memory on demand.
 
     Args:
@@ -32,10 +41,12 @@ def make_strategy(name: str, logical_devices: int = 0) -> tf.distribute.Strategy
             multi_worker if several workers are listed, mirrored if there are several
             GPUs or logical CPUs, otherwise one.
         logical_devices: number of logical devices to split the CPU into; 0: no split.
+        wait: seconds to wait for all workers of TF_CONFIG.
 
     Raises:
         ValueError: an unknown name, multi_worker without workers, or a split after
             TensorFlow has used the CPU.
+        WorkerError: another process has this worker's port, or a worker hasn't come.
     """
     if name not in NAMES:
         raise ValueError(
@@ -45,7 +56,7 @@ def make_strategy(name: str, logical_devices: int = 0) -> tf.distribute.Strategy
     if name == "auto":
         name = _choose()
     if name == "multi_worker":
-        return _make_multi_worker()
+        return _make_multi_worker(wait)
     if name == "mirrored":
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         devices = (device.name for device in tf.config.list_logical_devices(kind))
@@ -80,15 +91,24 @@ def _configure(logical_devices: int) -> None:
             ) from None
 
 
-def _count_workers() -> int:
+def _list_workers() -> list[tuple[str, int, str]]:
+    """Returns the job, number and host:port of the workers of TF_CONFIG."""
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-        listed = sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
+        return [
+            (job, i, str(place))
+            for job in ("chief", "worker")
+            for i, place in enumerate(cluster.get(job, []))
+        ]
     except (ValueError, AttributeError, TypeError):
         raise ValueError(
             "TF_CONFIG must be JSON with a cluster and a task, got "
             f"{os.environ['TF_CONFIG']!r}: see docs/replicas.md"
         ) from None
+
+
+def _count_workers() -> int:
+    listed = len(_list_workers())
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or "0"
     return listed or (int(tasks) if tasks.isdigit() else 0)
 
@@ -100,8 +120,21 @@ def _choose() -> str:
     return "mirrored" if (devices[0] or devices[1]) > 1 else "one"
 
 
-@functools.cache
-def _make_multi_worker() -> tf.distribute.Strategy:
+_made: list[tf.distribute.Strategy] = []  # A process can join its workers once.
+
+
+def _make_multi_worker(wait: float) -> tf.distribute.Strategy:
+    if not _made:
+        _meet(wait)
+        _made.append(_connect(wait))
+        # TensorFlow has taken the handler of SIGTERM for itself.
+        handler = signal.getsignal(signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread() and handler:
+            signal.signal(signal.SIGTERM, handler)
+    return _made[0]
+
+
+def _connect(wait: float) -> tf.distribute.Strategy:
     if not _count_workers():
         raise ValueError(
             "strategy multi_worker must know its workers, got neither TF_CONFIG nor "
@@ -113,12 +146,76 @@ def _make_multi_worker() -> tf.distribute.Strategy:
             resolver = resolvers.TFConfigClusterResolver()
         else:
             resolver = resolvers.SlurmClusterResolver()
+        _tensorflow.limit_wait(resolver.cluster_spec(), wait)
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except tf.errors.OpError as error:
+        raise WorkerError(
+            f"all workers must connect, got {type(error).__name__}: start all again"
+        ) from error
     except (ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"the workers must be fully described, got {reason}: see docs/replicas.md"
         ) from error
+
+
+def _meet(wait: float) -> None:
+    """Waits until all workers of TF_CONFIG are there, each listening at its port.
+
+    TensorFlow waits without a word, and so that no signal ends it.
+
+    Raises:
+        WorkerError: another process has this worker's port, or a worker hasn't come.
+    """
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    task = config.get("task") if isinstance(config, dict) else None
+    task = task if isinstance(task, dict) else {}
+    own = str(task.get("type")), int(task.get("index", -1))
+    workers = {(job, i): place for job, i, place in _list_workers()}
+    place = workers.pop(own, "")
+    if not place.rpartition(":")[2].isdigit():
+        return  # TensorFlow says what is wrong.
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", int(place.rpartition(":")[2])))
+        except OSError as error:
+            raise WorkerError(
+                f"a worker's port must be free, got {place} ({error.strerror}): end "
+                "the process that has it, or name another port in TF_CONFIG"
+            ) from None
+        listener.listen(128)
+        _wait_for(workers, wait)
+
+
+def _wait_for(workers: dict[tuple, str], wait: float) -> None:
+    """Waits until something listens at the place of each worker."""
+    began, told = time.monotonic(), 5.0
+    while True:
+        # One that was there is on its way into TensorFlow, and may not listen now.
+        workers = {w: p for w, p in workers.items() if not _is_listening(p)}
+        seconds = time.monotonic() - began
+        if not workers:
+            return
+        named = ", ".join(f"{job} {i} at {p}" for (job, i), p in workers.items())
+        if seconds >= wait:
+            raise WorkerError(
+                f"all workers must come within {wait:g} s, got none of {named}: start "
+                "them, or wait longer by --wait_for_workers"
+            )
+        if seconds >= told:
+            print(f"waiting for {named}", file=sys.stderr, flush=True)
+            told *= 2
+        time.sleep(0.2)
+
+
+def _is_listening(place: str) -> bool:
+    host, _, port = place.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=2.0):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
