@@ -1,13 +1,18 @@
 """tfreg.porting across modules: import *, stand-ins, and odd files."""
 
 import ast
+import functools
+import importlib
 import os
 import pathlib
 
 import pytest
+import tensorflow as tf
 
 from tfreg.cli import commands
 from tfreg.porting import literals, rewriting, stand_ins, tensorflow2
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -211,6 +216,19 @@ def test_a_link_to_nothing_below_out_is_not_written_through(port, tmp_path):
     assert not (tmp_path / "elsewhere.py").exists()
 
 
+def test_no_line_of_the_corpus_is_left_without_a_word(capfd, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    scan = importlib.import_module("scan_port")
+    assert scan.main(ROOT / "tests" / "tf1_corpus") == 0
+    source = b"import tensorflow as tf\nx = tf.placeholder(1)\n"
+    silent = scan.find_silent(rewriting.Result(source))
+    assert silent == ["tf.placeholder"]  # It does find them.
+
+
 def test_what_tensorflow_has_is_listed():
+    for module, members in tensorflow2.MODULES.items():
+        holder = functools.reduce(getattr, module.split(".")[1:], tf)
+        missing = {n for n in dir(holder) if n[0] != "_"} - members
+        assert missing <= {"python", "core", "tools"}
     assert tensorflow2.lacks("tf.nn.rnn_cell.LSTMCell") == "tf.nn.rnn_cell"
     assert tensorflow2.lacks("tf.float32.as_numpy_dtype") is None
