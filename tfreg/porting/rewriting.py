@@ -209,12 +209,7 @@ class Rewriter(cst.CSTTransformer):
         if name in names.TABLE:
             return self._work.rename(original, updated, names.TABLE[name].target)
         if name in renamed.ANCIENT:
-            target = renamed.ANCIENT[name]
-            after = self._work.move(original, updated, target)
-            advice = names.find_advice(names.normalize(target))
-            if advice is not None:
-                self._work.leave(original, advice, get_text(after))
-            return after
+            return self._modernize(original, updated, renamed.ANCIENT[name])
         if name in renamed.NAMES and not self._is_v1(original):
             if self._is_moved(original):
                 return updated
@@ -231,6 +226,14 @@ class Rewriter(cst.CSTTransformer):
         if not outer and not (called and name in names.CREATE_TRAIN_OP):
             return self._report(original, updated, parent, name)
         return updated
+
+    def _modernize(self, original, updated, target: str):
+        """Returns today's name for one of TF 0.x."""
+        after = self._work.move(original, updated, target)
+        advice = names.find_advice(names.normalize(target))
+        if advice is not None:
+            self._work.leave(original, advice, get_text(after))
+        return after
 
     def _is_moved(self, node: cst.CSTNode) -> bool:
         """Returns whether its import is changed to tensorflow.compat.v1."""
