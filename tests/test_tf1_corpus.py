@@ -76,7 +76,7 @@ CASES = {
         IMAGES,
         make="make_train_op",
         left=(
-            "import tensorflow.contrib.slim as slim",
+            "tf.contrib.slim",
             "tf.placeholder",
             "tf.placeholder",
             "slim.learning.train",
@@ -89,7 +89,7 @@ CASES = {
         original=lambda script, x, y: script.train(x, y),
         # Two decays and a cross entropy for each tower.
         tower=lambda key, v: v and [v[0], v[1], (v[2] + v[5]) / 2],
-        left=("opt.compute_gradients", "opt.apply_gradients"),
+        left=("opt.compute_gradients", "opt.apply_gradients", "x.op.name"),
     ),
     "own_collections": Case(
         "loss_op",
@@ -114,7 +114,7 @@ CASES = {
             "tf.estimator.EstimatorSpec",
         ),
     ),
-    "upgraded": Case("loss"),
+    "upgraded": Case("loss", left=("tf.compat.v1.summary.scalar",)),
     "class_model": Case("loss", make="train"),
     "optimize_loss": Case("classify", make="make"),
 }

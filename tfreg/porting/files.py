@@ -7,8 +7,11 @@ The trap: a declared encoding, or Windows line ends. Both are kept.
 """
 
 import ast
+import contextlib
+import dataclasses
 import os
 import pathlib
+import stat
 import subprocess
 import tempfile
 import tokenize
@@ -17,7 +20,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from tfreg.porting import rewriting
+from tfreg.porting import literals, project, rewriting
 
 
 class FileError(Exception):
@@ -58,21 +61,49 @@ def _is_same(one: pathlib.Path, other: pathlib.Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def port(path: pathlib.Path) -> tuple[bytes, rewriting.Result]:
+def read(path: pathlib.Path) -> bytes:
+    """Returns a file's content.
+
+    Raises:
+        FileError: the file doesn't exist, can't be read, or is a pipe or a device.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # Reading a pipe would wait.
+            raise FileError(
+                f"{path} must be a regular file, got another kind: leave it out"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(
+            f"{path} must be a readable file, got {error.strerror}: check the path"
+        ) from None
+
+
+def read_project(path: pathlib.Path) -> project.Project:
+    """Returns the modules that may share names with a file, or with a folder's."""
+    related = [*project.list_related(path), path]
+    if path.is_dir():
+        related = [*path.rglob("*.py")]
+    sources = {}
+    for file in sorted(set(related)):
+        with contextlib.suppress(FileError):
+            sources[file] = read(file)
+    return project.Project(sources)
+
+
+def port(path: pathlib.Path, links: project.Links) -> tuple[bytes, rewriting.Result]:
     """Returns a file's source, and the result of rewriting it.
 
     Raises:
         FileError: the file doesn't exist, isn't text, or isn't Python 3.
     """
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise FileError(
-            f"{path} must be a readable file, got {error.strerror}: check the path"
-        ) from None
+    source = read(path)
     _check(path, source)
     try:
-        return source, rewriting.rewrite(source)
+        short, cut = literals.cut(source)
+        result = rewriting.rewrite(short, links)
+        full = literals.restore(result.source, cut)
+        return source, dataclasses.replace(result, source=full)
     except (cst.ParserSyntaxError, RecursionError) as error:
         raise FileError(
             f"{path} must be Python that libcst can read, got {type(error).__name__}: "
@@ -134,6 +165,11 @@ def write(path: pathlib.Path, source: bytes, like: pathlib.Path) -> None:
     Raises:
         FileError: the file can't be written.
     """
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            raise FileError(
+                f"{place} must be a file or a folder, got a link to nothing: remove it"
+            )
     path = path.resolve()  # Writes through a link instead of replacing it.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

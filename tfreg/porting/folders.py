@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-from tfreg.porting import files, rewriting
+from tfreg.porting import files, project, rewriting
 
 
 def port_all(
@@ -39,9 +39,11 @@ def port_all(
     """
     report = _Report()
     try:
+        modules = files.read_project(path)
         for file in files.list_files(path, out):
             try:
-                report.add(file, _port(file, path, out, is_diff, force))
+                links = modules.link(file)
+                report.add(file, _port(file, links, path, out, is_diff, force))
             except files.FileError as error:
                 report.add_error(str(error))
     except files.FileError as error:
@@ -51,6 +53,7 @@ def port_all(
 
 def _port(
     file: pathlib.Path,
+    links: project.Links,
     path: pathlib.Path,
     out: pathlib.Path | None,
     is_diff: bool,
@@ -61,7 +64,7 @@ def _port(
     Raises:
         files.FileError: the file can't be ported or written.
     """
-    source, result = files.port(file)
+    source, result = files.port(file, links)
     if out is not None:
         target = out / file.relative_to(path)
         if not path.is_dir():

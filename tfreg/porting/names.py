@@ -162,7 +162,7 @@ _BY_HAND = [
     (r"tf\.MetaGraphDef", "write tf.saved_model"),
     (r"tf\.add_check_numerics_ops", "write tf.debugging.enable_check_numerics()"),
     (r"tf\.metrics\.[a-z]\w*", "write tf.keras.metrics, or the mean of the batches"),
-    (r"tf\.data\.make_\w+_iterator", "write for x, y in dataset"),
+    (r"tf\.data\.(make_\w+_iterator|Iterator\.\w+)", "write for x, y in dataset"),
     (
         r"tf\.train\.(init_from_checkpoint|warm_start)"
         r"|contrib\.(assign_from_checkpoint\w*|get_variables_to_restore)",

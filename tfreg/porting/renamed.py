@@ -90,17 +90,200 @@ _NAMES = """
 """
 NAMES = frozenset(f"tf.{name}" for name in _NAMES.split())
 
-# Arguments that only TF1's version of a function has.
-ARGUMENTS = {
-    "keep_dims": r"tf\.(reduce_\w+|count_nonzero|math\.reduce_\w+|norm|nn\.\w+)",
-    "reduction_indices": r"tf\.(reduce_\w+|count_nonzero|math\.reduce_\w+)",
-    "dimension": r"tf\.(argmax|argmin|math\.argm\w+)",
-    "dim": r"tf\.(expand_dims|nn\.(l2_normalize|softmax|log_softmax|softmax_cross\w+))",
-    "squeeze_dims": r"tf\.squeeze",
-    "concat_dim": r"tf\.concat",
-    "keep_prob": r"tf\.nn\.dropout",
-    "filter": r"tf\.nn\.(conv\w+|depthwise_conv2d|separable_conv2d)",
-    "value": r"tf\.nn\.(max_pool|avg_pool)",
-    "partition_strategy": r"tf\.nn\.(embedding_lookup\w*|nce_loss|sampled_softmax_\w+)",
-    "default_name": r"tf\.name_scope",
+# Functions of both, in TF1's form where a call has more arguments by position than the
+# number, or one of the keywords; -1 is always, since they compute something else.
+_SIGNATURES = """
+Variable 2 collections expected_shape use_resource
+argmax 2 dimension
+argmin 2 dimension
+assert_equal 4 data
+assert_greater 4 data
+assert_less 4 data
+assert_rank 4 data summarize
+batch_to_space 1 block_size
+boolean_mask 2
+cond 4 strict fn1 fn2
+constant 4 verify_shape
+constant_initializer 1 dtype verify_shape
+convert_to_tensor 2 preferred_dtype
+debugging.assert_all_finite 3 t msg
+debugging.assert_equal 4 data
+debugging.assert_greater 4 data
+debugging.assert_greater_equal 4 data
+debugging.assert_less 4 data
+debugging.assert_less_equal 4 data
+debugging.assert_near 6 data
+debugging.assert_negative 3 data
+debugging.assert_non_negative 3 data
+debugging.assert_non_positive 3 data
+debugging.assert_none_equal 3 data
+debugging.assert_positive 3 data
+debugging.assert_rank 4 data summarize
+debugging.assert_rank_at_least 4 data summarize
+debugging.assert_rank_in 4 data summarize
+debugging.assert_scalar 1
+device 1 device_name_or_function
+expand_dims 3 dim
+gather 3
+gather_nd 2
+image.crop_and_resize 7 box_ind
+image.draw_bounding_boxes -1
+image.extract_glimpse 5 uniform_noise
+image.resize 4 align_corners
+image.sample_distorted_bounding_box 4 seed2
+io.decode_csv 4
+io.decode_raw 3 bytes
+io.parse_example 2
+io.parse_single_example 2
+io.serialize_many_sparse 1
+io.serialize_sparse 1
+linalg.norm 5 keep_dims
+math.argmax 2 dimension
+math.argmin 2 dimension
+math.confusion_matrix 3
+math.count_nonzero 5 input_tensor reduction_indices keep_dims
+math.in_top_k 0
+math.log_softmax 3 dim
+math.reduce_all 4 reduction_indices keep_dims
+math.reduce_any 4 reduction_indices keep_dims
+math.reduce_logsumexp 4 reduction_indices keep_dims
+math.reduce_max 4 reduction_indices keep_dims
+math.reduce_mean 4 reduction_indices keep_dims
+math.reduce_min 4 reduction_indices keep_dims
+math.reduce_prod 4 reduction_indices keep_dims
+math.reduce_sum 4 reduction_indices keep_dims
+math.softmax 3 dim
+name_scope 1 default_name values
+nn.avg_pool 6 value
+nn.avg_pool2d 6 value
+nn.batch_norm_with_global_normalization 8 t m v
+nn.conv1d 5 value use_cudnn_on_gpu
+nn.conv2d 5 filter use_cudnn_on_gpu
+nn.conv2d_transpose 6 value filter
+nn.conv3d 7 filter
+nn.conv3d_transpose 6 value filter
+nn.convolution 2 filter dilation_rate
+nn.crelu 1
+nn.ctc_beam_search_decoder 4 merge_repeated
+nn.ctc_loss -1
+nn.depth_to_space 2
+nn.depthwise_conv2d 5 rate
+nn.dilation2d 4 filter rates
+nn.embedding_lookup 4 partition_strategy validate_indices
+nn.embedding_lookup_sparse 4 partition_strategy
+nn.erosion2d 1 kernel rates
+nn.fractional_avg_pool 5 deterministic seed2
+nn.fractional_max_pool 5 deterministic seed2
+nn.in_top_k 0
+nn.log_softmax 3 dim
+nn.max_pool 6 value
+nn.max_pool_with_argmax 6 Targmax
+nn.moments 3 keep_dims
+nn.nce_loss 10 partition_strategy
+nn.pool 3 dilation_rate
+nn.safe_embedding_lookup_sparse 5 partition_strategy
+nn.sampled_softmax_loss 11 partition_strategy
+nn.separable_conv2d 6 rate
+nn.softmax 3 dim
+nn.softmax_cross_entropy_with_logits -1 dim
+nn.space_to_batch 1 block_size
+nn.space_to_depth 2
+nn.sufficient_statistics 5 keep_dims
+nn.weighted_cross_entropy_with_logits 4 targets
+nn.weighted_moments 3 keep_dims
+norm 5 keep_dims
+ones_initializer 0 dtype
+ones_like 3 tensor optimize
+pad 3
+random.poisson 0
+random_normal_initializer 3 dtype
+random_uniform_initializer 3 dtype
+reduce_all 4 reduction_indices keep_dims
+reduce_any 4 reduction_indices keep_dims
+reduce_logsumexp 4 reduction_indices keep_dims
+reduce_max 4 reduction_indices keep_dims
+reduce_mean 4 reduction_indices keep_dims
+reduce_min 4 reduction_indices keep_dims
+reduce_prod 4 reduction_indices keep_dims
+reduce_sum 4 reduction_indices keep_dims
+reverse_sequence 5 seq_dim batch_dim
+shape 1
+size 1
+space_to_batch 1 block_size
+sparse.add 3 thresh
+sparse.concat 2 expand_nonconcat_dim concat_dim
+sparse.reduce_max 3 reduction_axes keep_dims
+sparse.reduce_sum 3 reduction_axes keep_dims
+sparse.segment_mean 3
+sparse.segment_sqrt_n 3
+sparse.segment_sum 3
+sparse.split 1 keyword_required split_dim
+squeeze 3 squeeze_dims
+strings.length 1
+strings.reduce_join 5 keep_dims reduction_indices
+strings.split -1 result_type source
+strings.substr 3
+strings.to_hash_bucket 3 string_tensor
+strings.to_number 3 string_tensor
+transpose 2
+where 1 x y
+while_loop 7 return_same_structure
+zeros_initializer 0 dtype
+zeros_like 3 tensor optimize
+"""
+
+
+def _read_signatures() -> dict[str, tuple[int, frozenset[str]]]:
+    rows = (line.split() for line in _SIGNATURES.strip().splitlines())
+    return {f"tf.{name}": (int(n), frozenset(words)) for name, n, *words in rows}
+
+
+SIGNATURES = _read_signatures()
+
+# TF 0.x's names -> TF1's and TensorFlow 2's.
+ANCIENT = {
+    "tf.sub": "tf.subtract",
+    "tf.mul": "tf.multiply",
+    "tf.neg": "tf.negative",
+    "tf.pack": "tf.stack",
+    "tf.unpack": "tf.unstack",
+    "tf.inv": "tf.math.reciprocal",
+    "tf.select": "tf.compat.v1.where",
+    "tf.complex_abs": "tf.abs",
+    "tf.batch_matmul": "tf.matmul",
+    "tf.batch_matrix_inverse": "tf.linalg.inv",
+    "tf.batch_cholesky": "tf.linalg.cholesky",
+    "tf.listdiff": "tf.compat.v1.setdiff1d",
+    "tf.image_summary": "tf.compat.v1.summary.image",
+    "tf.scalar_summary": "tf.compat.v1.summary.scalar",
+    "tf.histogram_summary": "tf.compat.v1.summary.histogram",
+    "tf.audio_summary": "tf.compat.v1.summary.audio",
+    "tf.merge_summary": "tf.compat.v1.summary.merge",
+    "tf.merge_all_summaries": "tf.compat.v1.summary.merge_all",
+    "tf.train.SummaryWriter": "tf.compat.v1.summary.FileWriter",
+    "tf.initialize_all_variables": "tf.compat.v1.global_variables_initializer",
+    "tf.initialize_variables": "tf.compat.v1.variables_initializer",
+    "tf.initialize_local_variables": "tf.compat.v1.local_variables_initializer",
 }
+# Their arguments with another name.
+KEYWORDS = {
+    "tf.batch_matmul": {"adj_x": "adjoint_a", "adj_y": "adjoint_b"},
+    "tf.image_summary": {"tag": "name", "max_images": "max_outputs"},
+    "tf.scalar_summary": {"tags": "name", "values": "tensor"},
+    "tf.histogram_summary": {"tag": "name"},
+}
+# TF 0.x's arguments in order, and those of today.
+SWAPPED = {
+    "tf.concat": ("concat_dim values", "axis values", "values axis"),
+    "tf.split": (
+        "split_dim num_split value",
+        "axis num_or_size_splits value",
+        "value num_or_size_splits axis",
+    ),
+}
+# Before TF 1.0 the logits came first; TF1 took keywords only.
+LOGITS_FIRST = (
+    "tf.nn.softmax_cross_entropy_with_logits",
+    "tf.nn.sparse_softmax_cross_entropy_with_logits",
+    "tf.nn.sigmoid_cross_entropy_with_logits",
+)

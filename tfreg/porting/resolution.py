@@ -24,14 +24,22 @@ PROVIDERS = (
 )
 
 
+NONE: Mapping[str, str] = {}
+STAND_IN = "tfreg.porting.stand_ins.unported"
+
+
 class Resolver:
     """Resolves the expressions of one file.
 
     Args:
         wrapper: of the parsed file.
+        origins: names that come from other modules of the project -> their full names.
     """
 
-    def __init__(self, wrapper: metadata.MetadataWrapper):
+    def __init__(
+        self, wrapper: metadata.MetadataWrapper, origins: Mapping[str, str] = NONE
+    ):
+        self._origins = origins
         provided: Mapping[Any, Mapping[Any, Any]] = wrapper.resolve_many(PROVIDERS)
         self._scopes = provided[metadata.ScopeProvider]
         self._positions = provided[metadata.PositionProvider]
@@ -75,21 +83,36 @@ class Resolver:
         if isinstance(node, cst.Name):
             return self._resolve_name(node)
         if isinstance(node, cst.Attribute):
+            origin = self._origins.get(get_dotted(node)) if self._origins else None
+            if origin is not None and self._is_imported(get_first(node)):
+                return origin
             base = self.find_name(node.value)
             return base and f"{base}.{node.attr.value}"
         if isinstance(node, cst.Call):
             function = self.find_name(node.func)
+            if function == STAND_IN:
+                return get_stand_in(node)
             return function and f"{function}()"
         return None
+
+    def _is_imported(self, node: cst.CSTNode) -> bool:
+        """Returns whether a name is bound by imports, if at all by an import *."""
+        return isinstance(node, cst.Name) and all(
+            isinstance(binding, metadata.ImportAssignment)
+            for binding in self.find_bindings(node)
+        )
 
     def _resolve_name(self, node: cst.Name) -> str | None:
         scope = self._scopes.get(node)
         if scope is None or (id(scope), node.value) in self._open:
             return None
         key = (id(scope), node.value)
+        bindings = self.find_bindings(node)
+        if not bindings:  # From an import *.
+            return self._origins.get(node.value)
         self._open.add(key)
         try:
-            bound = {self._resolve_binding(b) for b in self.find_bindings(node)}
+            bound = {self._resolve_binding(b) for b in bindings}
         finally:
             self._open.remove(key)
         same = len({name and names.normalize(name) for name in bound}) == 1
@@ -107,7 +130,8 @@ class Resolver:
 
     def _resolve_binding(self, binding: metadata.BaseAssignment) -> str | None:
         if isinstance(binding, metadata.ImportAssignment):
-            return resolve_import(binding.node, binding.name)
+            origin = self._origins.get(binding.name)
+            return origin or resolve_import(binding.node, binding.name)
         value = self.get_value(binding)
         return None if value is None else self.find_name(value)
 
@@ -142,6 +166,34 @@ class Resolver:
         """Returns the uses of a name in a scope, without those in inner scopes."""
         return self._reads.get((scope, name), [])
 
+    def is_stand_in(self, node: cst.CSTNode) -> bool:
+        """Returns whether an expression is a stand-in for a name."""
+        return isinstance(node, cst.Call) and self.find_name(node.func) == STAND_IN
+
+    def imports(self, *wanted: str) -> bool:
+        """Returns whether the file imports any of some full names."""
+        return any(
+            isinstance(binding, metadata.ImportAssignment)
+            and resolve_import(binding.node, binding.name) in wanted
+            for scope in self.list_scopes()
+            for binding in scope.assignments
+        )
+
+    def uses_v1(self) -> bool:
+        """Returns whether a name of tensorflow.compat.v1 has been resolved."""
+        return any("tensorflow.compat.v1" in (n or "") for n in self._cache.values())
+
+    def list_uses(self, name: cst.Name) -> list[cst.CSTNode]:
+        """Returns where a name that is bound here is read in the file."""
+        return [
+            use
+            for binding in self.find_bindings(name)
+            for use in (
+                *self.list_reads(binding.scope, binding.name),
+                *(access.node for access in binding.references),
+            )
+        ]
+
     def list_scopes(self) -> set[metadata.Scope]:
         """Returns the scopes of the file."""
         return {scope for scope in self._scopes.values() if scope is not None}
@@ -170,6 +222,12 @@ def resolve_import(node: cst.CSTNode | None, bound: str) -> str | None:
             if (alias.evaluated_alias or alias.evaluated_name) == bound:
                 return f"{module}.{alias.evaluated_name}"
     return None
+
+
+def get_stand_in(call: cst.Call) -> str | None:
+    """Returns the name that a stand-in is for, None for a call without it."""
+    value = call.args[0].value if call.args else None
+    return str(value.evaluated_value) if isinstance(value, cst.SimpleString) else None
 
 
 def get_first(node: cst.CSTNode) -> cst.CSTNode:

@@ -15,10 +15,26 @@ import libcst as cst
 from libcst import matchers as m
 from libcst import metadata
 
-from tfreg.porting import arguments, collecting, imports, names, renamed, steps, totals
-from tfreg.porting.resolution import Resolver, get_dotted
-from tfreg.porting.work import Note, Work
+from tfreg.porting import (
+    calls,
+    collecting,
+    eager,
+    imports,
+    names,
+    project,
+    renamed,
+    signatures,
+    steps,
+    sums,
+    tensorflow2,
+    totals,
+)
+from tfreg.porting.resolution import Resolver, get_dotted, get_first, get_stand_in
+from tfreg.porting.work import Note, Work, get_text, is_at_import, shorten
 
+_ALONE = project.Links()
+# What may be of TensorFlow 1, or be left of it after a port.
+_TF1 = re.compile(rb"tensorflow|tf_slim|tfreg")
 _FLOW = ("tf.while_loop", "tf.cond", "tf.case", "tf.map_fn", "tf.scan", "tf.foldl")
 _UPDATES = "leave it out: batch_norm updates its averages when it is called"
 _VARIABLE = (
@@ -36,13 +52,8 @@ _SESSION = m.Attribute(
 _ITERATOR = m.Attribute(
     attr=m.Name("make_one_shot_iterator") | m.Name("make_initializable_iterator")
 )
-_KERAS = ("tf.keras.regularizers.l1", "tf.keras.regularizers.l2")
-# In the form that tf_upgrade_v2 writes, with parentheses.
-_HALF = m.BinaryOperation(
-    left=m.Float("0.5"),
-    operator=m.Multiply(),
-    right=m.MatchIfTrue(lambda node: bool(node.lpar)),
-)
+_ALIAS = m.Assign(targets=[m.AssignTarget(m.Name())])
+_CONTRIB = "write what is used of it in TensorFlow 2, then remove this"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,37 +73,60 @@ class Result:
     left: tuple[Note, ...] = ()
 
 
-def rewrite(source: bytes) -> Result:
+def find_advice(name: str) -> str | None:
+    """Returns the advice for a name that TensorFlow 2 lacks, None if it has it."""
+    advice = names.find_advice(name)
+    if advice is not None or not name.startswith("tf.") or name in names.MODULES:
+        return advice
+    if "(" in name:  # An attribute of what a call returns.
+        return None
+    if name.startswith("tf.python."):
+        return "it is private, and may be gone: write the public name"
+    known = any(name == n or name.startswith(f"{n}.") for n in renamed.NAMES)
+    missing = None if known else tensorflow2.lacks(name)
+    return missing and f"TensorFlow 2 has no {missing}: write what it did"
+
+
+def rewrite(source: bytes, links: project.Links = _ALONE) -> Result:
     """Rewrites a file.
 
     Args:
         source: Python 3, in the encoding that it declares.
+        links: the names that come from other files, and those that others need.
 
     Raises:
         libcst.ParserSyntaxError: the source can't be parsed.
     """
-    result = _rewrite_once(source)
-    # Once the code around it is rewritten, code that was left may be understood.
-    while (more := _rewrite_once(result.source)).source != result.source:
-        still = {note.name for note in more.left}
+    result, changed = _rewrite_once(source, links, False), True
+    # Once the code around it is rewritten, code that was left may be understood, and
+    # an alias that is still used gets a stand-in.
+    while changed:
+        more = _rewrite_once(result.source, links, True)
+        changed = more.source != result.source
+        still = {_get_old(note) for note in more.left}
         result = Result(
             more.source,
             (*result.changes, *more.changes),
             (*result.remarks, *more.remarks),
-            tuple(note for note in result.left if note.name in still),
+            tuple(note for note in result.left if _get_old(note) in still),
         )
     return result
 
 
-def _rewrite_once(source: bytes) -> Result:
-    if not re.search(rb"tensorflow|tf_slim", source):
+def _get_old(note: Note) -> str:
+    """Returns a note's name as it was before the rewriting."""
+    return note.name.replace("compat.v1.", "")
+
+
+def _rewrite_once(source: bytes, links: project.Links, stand_in: bool) -> Result:
+    if not links.origins and not _TF1.search(source):
         return Result(source)
     wrapper = metadata.MetadataWrapper(cst.parse_module(source))
-    resolver = Resolver(wrapper)
-    work = Work(resolver, imports.choose_names(resolver))
-    module = wrapper.module.visit(Rewriter(work))
-    if work.list_notes()[0] or re.search(rb"contrib|tf_slim", source):
-        module = imports.finish(module, work)
+    resolver = Resolver(wrapper, links.origins)
+    local = imports.choose_names(resolver, links.origins)
+    work = Work(resolver, local, links.taken)
+    module = wrapper.module.visit(Rewriter(work, stand_in))
+    module = imports.finish(module, work, links.origins)
     changes, remarks, left = work.list_notes()
     return Result(module.bytes if changes else source, changes, remarks, left)
 
@@ -100,9 +134,10 @@ def _rewrite_once(source: bytes) -> Result:
 class Rewriter(cst.CSTTransformer):
     """Rewrites the expressions of a file, but not its imports."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, stand_in: bool):
         super().__init__()
         self._work = work
+        self._stand_in = stand_in  # Whether contrib's aliases get stand-ins.
         self._resolver = work.resolver
 
     def visit_Import(self, node: cst.Import) -> bool:
@@ -122,7 +157,21 @@ class Rewriter(cst.CSTTransformer):
         if totals.get_key(self._resolver, node) == "update_ops":
             self._work.leave(node, _UPDATES)
             return False
+        if self._resolver.is_stand_in(node):
+            self._report_stand_in(node)
+            return False
         return True
+
+    def _report_stand_in(self, node: cst.Call) -> None:
+        name = get_stand_in(node) or ""
+        statement: Any = self._resolver.get_parent(node)
+        target = statement.targets[0].target if m.matches(statement, _ALIAS) else None
+        shared = target is not None and target.value in self._work.taken
+        if shared and target is not None and not self._resolver.list_uses(target):
+            self._work.remark(node, imports.SHARED, name)
+            return
+        advice = names.find_advice(names.normalize(name)) or _CONTRIB
+        self._work.leave(node, advice, name, fails_at_import=False)
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name):
         return self._replace(original_node, updated_node)
@@ -130,6 +179,10 @@ class Rewriter(cst.CSTTransformer):
     def leave_Attribute(
         self, original_node: cst.Attribute, updated_node: cst.Attribute
     ):
+        size = eager.port_size(self._work, original_node, updated_node)
+        if size is not None:
+            return size
+        eager.check_attribute(self._work, original_node)
         return self._replace(original_node, updated_node)
 
     def _replace(self, original, updated):
@@ -155,7 +208,11 @@ class Rewriter(cst.CSTTransformer):
             return updated
         if name in names.TABLE:
             return self._work.rename(original, updated, names.TABLE[name].target)
+        if name in renamed.ANCIENT:
+            return self._modernize(original, updated, renamed.ANCIENT[name])
         if name in renamed.NAMES and not self._is_v1(original):
+            if self._is_moved(original):
+                return updated
             return self._work.put_under_v1(original, updated)
         if name in names.MODES:
             # Not the quotes of the f-string that it is in.
@@ -167,13 +224,33 @@ class Rewriter(cst.CSTTransformer):
             return cst.SimpleString(text)
         called = getattr(parent, "func", None) is original
         if not outer and not (called and name in names.CREATE_TRAIN_OP):
-            self._report(original, parent, name)
+            return self._report(original, updated, parent, name)
         return updated
+
+    def _modernize(self, original, updated, target: str):
+        """Returns today's name for one of TF 0.x."""
+        after = self._work.move(original, updated, target)
+        advice = names.find_advice(names.normalize(target))
+        if advice is not None:
+            self._work.leave(original, advice, get_text(after))
+        return after
+
+    def _is_moved(self, node: cst.CSTNode) -> bool:
+        """Returns whether its import is changed to tensorflow.compat.v1."""
+        if not isinstance(node, cst.Name):
+            return False
+        return all(
+            isinstance(statement, cst.ImportFrom)
+            and isinstance(statement.names, Sequence)
+            and any(imports.is_moved(statement, alias) for alias in statement.names)
+            for statement in self._resolver.find_definitions(node)
+        )
 
     def _is_own(self, node: cst.CSTNode) -> bool:
         """Returns whether a name was bound by an assignment in this file."""
         return isinstance(node, cst.Name) and not all(
             isinstance(binding, metadata.ImportAssignment)
+            or self._resolver.is_stand_in(self._resolver.get_value(binding) or node)
             for binding in self._resolver.find_bindings(node)
         )
 
@@ -182,19 +259,47 @@ class Rewriter(cst.CSTTransformer):
             "tensorflow.compat.v1."
         )
 
-    def _report(self, original, parent, name: str) -> None:
+    def _report(self, original, updated, parent, name: str):
+        """Reports a name that isn't rewritten; returns it, or a stand-in for it."""
+        full = self._resolver.find_name(original) or ""
         if name in names.MODULES:
-            alias = m.matches(parent, m.Assign(targets=[m.AssignTarget(m.Name())]))
-            if name.startswith(("contrib", "tf.contrib")) and not alias:
-                self._work.leave(original, "name its functions one by one")
-        elif (advice := names.find_advice(name)) is not None:
+            if not name.startswith(("contrib", "tf.contrib")):
+                return updated
+            if m.matches(parent, _ALIAS):
+                self._work.leave(original, _CONTRIB, shorten(full), False)
+                if self._stand_in and self._is_direct(original):
+                    return self._work.stand_in(original, updated, full)
+                return updated
+            self._work.leave(original, "name its functions one by one")
+            return updated
+        advice = find_advice(name)
+        if advice is None:
+            return updated
+        called = getattr(parent, "func", None) is original
+        if called or not self._fails_at_import(original, name):
             self._work.leave(original, advice)
+            return updated
+        self._work.leave(original, advice, shorten(full), False)
+        return self._work.stand_in(original, updated, full)
+
+    def _fails_at_import(self, node: cst.CSTNode, name: str) -> bool:
+        """Returns whether reading a name raises when the file is imported."""
+        gone = name.startswith("contrib") or tensorflow2.lacks(name) is not None
+        at_import = is_at_import(self._resolver, node)
+        return gone and at_import and self._is_direct(node)
+
+    def _is_direct(self, node: cst.CSTNode) -> bool:
+        """Returns whether a name is an attribute of the imported tensorflow."""
+        first = get_first(node)
+        real = self._resolver.find_name(first) in ("tensorflow", "tensorflow.compat.v1")
+        return isinstance(node, cst.Attribute) and real
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call):
         name = self._resolver.resolve(original_node.func)
         step = steps.port_step(self._work, original_node, updated_node, name)
         if step is not None:
             return step
+        eager.check_call(self._work, original_node, name)
         if name is not None:
             self._check_call(original_node, name)
         elif m.matches(original_node.func, _SESSION):
@@ -202,134 +307,23 @@ class Rewriter(cst.CSTTransformer):
         elif m.matches(original_node.func, _ITERATOR):
             self._work.suspect(original_node.func, "write for x, y in dataset")
         if name in ("functools.partial", "contrib.arg_scope"):
-            return self._adapt_later(original_node, updated_node, name)
+            return calls.adapt_later(self._work, original_node, updated_node, name)
         if name in names.TABLE:
             entry = names.TABLE[name]
-            return self._adapt(original_node, updated_node, [entry], 0)
-        if name in _KERAS:
-            return self._restore_contrib(original_node, updated_node, name)
-        if name is not None and self._is_v1_call(original_node, name):
-            function = self._work.put_under_v1(original_node.func, updated_node.func)
-            return updated_node.with_changes(func=function)
-        return self._port_sum(original_node, updated_node)
-
-    def _adapt(self, original, updated, entries: Sequence[names.Entry], first: int):
-        """Adapts the arguments from position `first` on to each of the entries."""
-        args = list(updated.args[first:])
-        try:
-            for entry in entries:
-                args = arguments.adapt(args, entry)
-        except arguments.Unportable as error:
-            self._work.leave(original, str(error))
-            if original.func in self._work.rewritten:
-                self._work.restore(original.func)
-                return updated.with_changes(func=original.func)
-            return updated
-        args = arguments.end_arguments([*updated.args[:first], *args], updated.args)
-        if args == list(updated.args):
-            return updated
-        if original.func not in self._work.rewritten:
-            self._work.note_change(original, "the arguments of tfreg")
-        values = {id(arg.value) for arg in args}
-        pairs = zip(original.args, updated.args, strict=True)
-        self._work.kept[original] = [b for b, a in pairs if id(a.value) in values]
-        return updated.with_changes(args=args)
-
-    def _adapt_later(self, original, updated, name: str):
-        """Adapts the arguments that partial and arg_scope pass to functions."""
-        first = original.args[0].value if original.args else None
-        listed = [e.value for e in getattr(first, "elements", ())]
-        functions = [first] if name == "functools.partial" else listed
-        resolved = [node and self._resolver.resolve(node) for node in functions]
-        entries = [names.TABLE[n] for n in resolved if n in names.TABLE]
-        return self._adapt(original, updated, entries, 1)
-
-    def _is_v1_call(self, call: cst.Call, name: str) -> bool:
-        if self._is_v1(call.func):
-            return False
-        given = [arg.keyword.value for arg in call.args if arg.keyword is not None]
-        patterns = [renamed.ARGUMENTS[w] for w in given if w in renamed.ARGUMENTS]
-        old = any(re.fullmatch(pattern, name) for pattern in patterns)
-        return old or (name == "tf.name_scope" and len(call.args) > 1)
-
-    def _restore_contrib(self, original, updated, name: str):
-        """Undoes tf_upgrade_v2's conversion of contrib's regularizers to Keras's."""
-        if len(original.args) != 1 or original.args[0].star:
-            return updated
-        arg = updated.args[0]
-        old = m.matches(arg, m.Arg(keyword=m.Name("l")))
-        scale = arg.value
-        if name.endswith("l2"):
-            if (arg.keyword is not None and not old) or not m.matches(scale, _HALF):
-                return updated
-            scale = scale.right
-            scale = scale.with_changes(lpar=scale.lpar[1:], rpar=scale.rpar[:-1])
-        elif not old:
-            return updated
-        target = f"tfreg.{name[-2:]}_regularizer"
-        function = self._work.rename(original.func, updated.func, target)
-        only = arg.with_changes(
-            value=scale, keyword=None, equal=cst.MaybeSentinel.DEFAULT
-        )
-        return updated.with_changes(func=function, args=[only])
-
-    def _port_sum(self, original, updated):
-        before: Any = totals.find_listed(self._resolver, original, original)
-        loss = totals.find_listed(self._resolver, original, updated)
-        if loss is not None and not totals.is_total(self._resolver, before):
-            self._work.totals[original] = before
-            return self._write_total(original, updated, loss)
-        if not totals.is_sum(self._resolver, original):
-            return updated
-        listed = self._resolver.find_value(original.args[0].value)
-        if totals.get_key(self._resolver, listed) != "losses":
-            return updated
-        direct = listed is original.args[0].value
-        after = updated.args[0].value if direct else self._work.values.get(listed)
-        if not isinstance(after, cst.Call):
-            return updated
-        function = self._work.rename(
-            original, cst.Name("_"), "tf1.losses.get_total_loss"
-        )
-        apart = cst.ensure_type(
-            cst.parse_expression("f(add_regularization_losses=False)"), cst.Call
-        )
-        scope = [arguments.name_argument(arg, "scope") for arg in after.args[1:]]
-        rest = arguments.separate([*apart.args, *scope, *updated.args[1:]])
-        return updated.with_changes(func=function, args=rest)
+            return calls.adapt(self._work, original_node, updated_node, [entry])
+        if name in calls.KERAS:
+            return calls.restore_contrib(self._work, original_node, updated_node, name)
+        if name is not None and not self._is_v1(original_node.func):
+            after = signatures.port(self._work, original_node, updated_node, name)
+            if after is not None:
+                return after
+        return sums.port_sum(self._work, original_node, updated_node)
 
     def leave_BinaryOperation(self, original_node, updated_node):
-        addition = m.BinaryOperation(operator=m.Add())
-        parent = self._resolver.get_parent(original_node)
-        if not m.matches(original_node, addition) or (
-            parent is not None and m.matches(parent, addition)
-        ):
-            return updated_node
-        before: Any = totals.find_data_loss(
-            self._resolver, original_node, original_node
-        )
-        loss = totals.find_data_loss(self._resolver, original_node, updated_node)
-        if loss is None or totals.is_total(self._resolver, before):
-            return updated_node
-        self._work.totals[original_node] = before
-        return self._write_total(original_node, updated_node, loss)
+        return sums.port_addition(self._work, original_node, updated_node)
 
     def leave_AugAssign(self, original_node, updated_node):
-        if (
-            not m.matches(original_node, m.AugAssign(m.Name(), m.AddAssign()))
-            or not totals.is_penalty(self._resolver, original_node.value)
-            or totals.is_total(self._resolver, original_node.target)
-        ):  # fmt: skip
-            return updated_node
-        total = self._write_total(
-            original_node.value, updated_node.value, updated_node.target
-        )
-        targets = [cst.AssignTarget(updated_node.target)]
-        return cst.Assign(targets, total, semicolon=updated_node.semicolon)
-
-    def _write_total(self, original, updated, loss: cst.BaseExpression):
-        function = self._work.rename(original, cst.Name("_"), "tf1.losses.total_loss")
-        return cst.Call(function, [cst.Arg(loss)], lpar=updated.lpar, rpar=updated.rpar)
+        return sums.port_increment(self._work, original_node, updated_node)
 
     def _check_call(self, call: cst.Call, name: str) -> None:
         """Reports a call that looks valid but has another meaning on tfreg."""
@@ -340,8 +334,9 @@ class Rewriter(cst.CSTTransformer):
             call, cst.FunctionDef
         ):
             self._work.suspect(call, _VARIABLE)
-        elif name == "tf.nn.dropout" and len(call.args) > 1 and not self._is_v1(call):
-            if call.args[1].keyword is None:
+        elif name == "tf.nn.dropout" and not self._is_v1(call.func):
+            positional = len(call.args) > 1 and call.args[1].keyword is None
+            if positional and call.func not in self._work.rewritten:
                 self._work.suspect(call, "write rate=1 - keep_prob, or rate=")
         elif name in _FLOW and (
             inner := collecting.find_collecting(self._resolver, call)

@@ -7,10 +7,12 @@ A change may be undone once the code around it is visited. So notes are listed l
 """
 
 import dataclasses
+import re
 
 import libcst as cst
+from libcst import matchers as m
 
-from tfreg.porting.resolution import Resolver
+from tfreg.porting.resolution import STAND_IN, Resolver
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -21,11 +23,13 @@ class Note:
         line: number of the line in the source.
         name: the expression there.
         text: what it has become, or how to port it.
+        fails_at_import: whether the file can't be imported before it is ported.
     """
 
     line: int
     name: str
     text: str
+    fails_at_import: bool = False
 
 
 class Work:
@@ -40,11 +44,20 @@ class Work:
         kept: call -> the arguments that it keeps.
         totals: expression that adds all penalties -> the loss that it adds them to.
         imports: the imports, in order.
+        taken: the names that other modules take from this one.
+        gone: the expressions that are left out.
     """
 
-    def __init__(self, resolver: Resolver, local: dict[str, str]):
+    def __init__(
+        self,
+        resolver: Resolver,
+        local: dict[str, str],
+        taken: frozenset[str] = frozenset(),
+    ):
         self.resolver = resolver
         self.local = local
+        self.taken = taken
+        self.gone: set[cst.CSTNode] = set()
         self.rewritten: set[cst.CSTNode] = set()
         self.dropped: set[cst.CSTNode] = set()
         self.values: dict[cst.CSTNode, cst.BaseExpression] = {}
@@ -53,31 +66,48 @@ class Work:
         self.imports: list[cst.CSTNode] = []
         self._changes: dict[cst.CSTNode, Note] = {}
         self._remarks: set[Note] = set()
-        self._left: set[Note] = set()
-        self._maybe: set[Note] = set()
+        self._left: dict[tuple[cst.CSTNode, str], Note] = {}
+        self._maybe: dict[tuple[cst.CSTNode, str], Note] = {}
 
     def note_change(self, node: cst.CSTNode, text: str) -> None:
         """Notes that a node is rewritten."""
         line = self.resolver.get_line(node)
         self._changes[node] = Note(line, get_text(node), text)
 
-    def remark(self, node: cst.CSTNode, text: str) -> None:
+    def remark(self, node: cst.CSTNode, text: str, name: str | None = None) -> None:
         """Notes a change that affects other code, too."""
-        self._remarks.add(Note(self.resolver.get_line(node), get_text(node), text))
+        name = get_text(node) if name is None else name
+        self._remarks.add(Note(self.resolver.get_line(node), name, text))
 
-    def leave(self, node: cst.CSTNode, advice: str, name: str | None = None) -> None:
-        """Notes that a node has to be ported by hand."""
+    def leave(
+        self,
+        node: cst.CSTNode,
+        advice: str,
+        name: str | None = None,
+        fails_at_import: bool = True,
+    ) -> None:
+        """Notes that a node has to be ported by hand.
+
+        Args:
+            node: it stays as it is.
+            advice: how to port it.
+            name: what it is called in the report; None: its text.
+            fails_at_import: whether it raises where it is evaluated.
+        """
         text = get_text(node) if name is None else name
-        self._left.add(Note(self.resolver.get_line(node), text, advice))
+        fails = fails_at_import and is_at_import(self.resolver, node)
+        note = Note(self.resolver.get_line(node), text, advice, fails)
+        self._left[node, text] = note
 
     def forget(self, node: cst.CSTNode) -> None:
         """Removes the notes that a node has to be ported by hand."""
-        text, line = get_text(node), self.resolver.get_line(node)
-        self._left = {n for n in self._left if (n.line, n.name) != (line, text)}
+        self._left = {key: n for key, n in self._left.items() if key[0] is not node}
 
     def suspect(self, node: cst.CSTNode, advice: str) -> None:
         """Notes that a node has to be ported by hand if the file is TF1 code."""
-        self._maybe.add(Note(self.resolver.get_line(node), get_text(node), advice))
+        text = get_text(node)
+        note = Note(self.resolver.get_line(node), text, advice)
+        self._maybe[node, text] = note
 
     def restore(self, node: cst.CSTNode) -> None:
         """Removes the note that a node is rewritten."""
@@ -87,10 +117,19 @@ class Work:
     def list_notes(self) -> tuple[tuple[Note, ...], ...]:
         """Returns the changes, the remarks, and what is left to port by hand."""
         left = self._left
-        if left or self._changes:
+        ported = self.resolver.imports("tfreg.tf1", STAND_IN) or self.resolver.uses_v1()
+        if left or self._changes or ported:
             left = left | self._maybe
+        kept = {note for (node, _), note in left.items() if not self._is_gone(node)}
         changes = self._changes.values()
-        return tuple(sorted(changes)), tuple(sorted(self._remarks)), tuple(sorted(left))
+        return tuple(sorted(changes)), tuple(sorted(self._remarks)), tuple(sorted(kept))
+
+    def _is_gone(self, node: cst.CSTNode | None) -> bool:
+        while self.gone and node is not None:
+            if node in self.gone:
+                return True
+            node = self.resolver.get_parent(node)
+        return False
 
     def rename(self, original, updated, target: str) -> cst.BaseExpression:
         """Returns tfreg's name for an expression.
@@ -106,6 +145,40 @@ class Work:
         first, *rest = target.split(".")
         node: cst.BaseExpression = cst.Name(self.local[first])
         for part in rest:
+            node = cst.Attribute(node, cst.Name(part))
+        self.rewritten.add(original)
+        self.note_change(original, get_text(node))
+        return node.with_changes(lpar=updated.lpar, rpar=updated.rpar)
+
+    def stand_in(self, original, updated, name: str) -> cst.BaseExpression:
+        """Returns a stand-in for a name that TensorFlow 2 lacks.
+
+        Args:
+            original: the expression.
+            updated: the same with its parts rewritten; its parentheses are kept.
+            name: as imported, e.g. tensorflow.contrib.slim.
+        """
+        call = write_stand_in(self.local["unported"], name)
+        self.rewritten.add(original)
+        self.note_change(original, "a stand-in, which raises where it is used")
+        return call.with_changes(lpar=updated.lpar, rpar=updated.rpar)
+
+    def move(self, original, updated, target: str):
+        """Returns another name of TensorFlow in place of one that is gone.
+
+        Args:
+            original: the expression.
+            updated: the same with its parts rewritten.
+            target: the new name in full, e.g. tf.subtract.
+        """
+        base, root = original, updated
+        while isinstance(base, cst.Attribute):
+            base, root = base.value, root.value
+        if self.resolver.find_name(base) != "tensorflow":
+            self.leave(original, f"write {target}")
+            return updated
+        node = root
+        for part in target.split(".")[1:]:
             node = cst.Attribute(node, cst.Name(part))
         self.rewritten.add(original)
         self.note_change(original, get_text(node))
@@ -132,6 +205,31 @@ def _insert(resolver: Resolver, original, updated):
     else:
         base = _insert(resolver, original.value, updated.value)
     return base and updated.with_changes(value=base)
+
+
+def write_stand_in(function: str, name: str) -> cst.Call:
+    """Returns the code of a stand-in, e.g. unported("tf.contrib.slim")."""
+    text = shorten(name)
+    return cst.Call(cst.Name(function), [cst.Arg(cst.SimpleString(f'"{text}"'))])
+
+
+def shorten(name: str) -> str:
+    """Returns a name as a stand-in has it: tf for tensorflow, slim for tf_slim."""
+    name = re.sub(r"^tensorflow(\.compat\.v1)?(?=\.|$)", "tf", name)
+    return re.sub(r"^tf_slim\b", "tf.contrib.slim", name)
+
+
+def is_at_import(resolver: Resolver, node: cst.CSTNode) -> bool:
+    """Returns whether an expression is evaluated when its file is imported."""
+    while (parent := resolver.get_parent(node)) is not None:
+        if isinstance(parent, cst.Lambda):
+            return False
+        if isinstance(parent, cst.FunctionDef) and node is parent.body:
+            return False
+        if isinstance(parent, cst.If) and m.findall(parent.test, m.Name("__name__")):
+            return False
+        node = parent
+    return True
 
 
 def get_text(node) -> str:

@@ -1,0 +1,67 @@
+"""Takes large tables of constants out of a source, which take long to parse.
+
+short, cut = literals.cut(source)
+source == literals.restore(short, cut)
+"""
+
+import ast
+from collections.abc import Sequence
+
+_LARGE = 50_000  # bytes; smaller files hold no large table
+_MARK = b"(0x7F0E10C0DE%06X)"
+
+
+def cut(source: bytes) -> tuple[bytes, list[bytes]]:
+    """Returns a source with a mark for each large literal, and these literals.
+
+    Args:
+        source: Python in UTF-8; anything else is returned as it is.
+    """
+    if len(source) < _LARGE or source.startswith(b"\xef\xbb\xbf"):
+        return source, []
+    try:
+        source.decode("utf-8")
+        tree = ast.parse(source)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return source, []
+    starts = [0]
+    for line in source.splitlines(True):
+        starts.append(starts[-1] + len(line))
+    short: list[bytes] = []
+    cut: list[bytes] = []
+    end = 0
+    for node in _find_large(tree):
+        first = starts[node.lineno - 1] + node.col_offset
+        last = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+        mark = _MARK % len(cut)
+        lines = source[first:last].count(b"\n")  # Lines keep their numbers.
+        short += [source[end:first], mark[:-1], b"\n" * lines, mark[-1:]]
+        cut.append(source[first:last])
+        end = last
+    return b"".join([*short, source[end:]]), cut
+
+
+def restore(source: bytes, cut: Sequence[bytes]) -> bytes:
+    """Returns a source with its literals back in place of the marks."""
+    for index, literal in enumerate(cut):
+        mark = _MARK % index
+        lines = literal.count(b"\n")
+        source = source.replace(mark[:-1] + b"\n" * lines + mark[-1:], literal)
+    return source
+
+
+def _find_large(tree: ast.Module) -> list[ast.expr]:
+    """Returns the lists, tuples and sets of many constants, in order."""
+    large: list[ast.expr] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if (
+            isinstance(node, ast.List | ast.Set)
+            and len(node.elts) > 1000
+            and all(isinstance(element, ast.Constant) for element in node.elts)
+        ):
+            large.append(node)
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+    return sorted(large, key=lambda node: (node.lineno, node.col_offset))
