@@ -160,6 +160,20 @@ def test_dropout_of_a_cell_keeps_its_share():
     assert abs(np.mean(outputs == 0) - 0.5) < 0.04  # Five deviations of 4,000 draws.
 
 
+@pytest.mark.parametrize("beta", [0.5, 0.75, 0.9])
+def test_local_responses_are_normalized_as_by_tf_nn(beta, rng):
+    x = tf.constant(rng.normal(size=[2, 3, 3, 7]), tf.float32)
+    results = []
+    for function in (tf1.nn.lrn, tf.nn.lrn):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = function(x, 2, 1.5, 0.3, beta)
+            cubes = outputs**3
+        results.append((outputs, tape.gradient(cubes, x)))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_dropout_takes_the_fraction_to_keep():
     x = tf.ones([100, 200])
     net = tf1.Model(lambda keep, **rate: tf1.nn.dropout(x, keep, **rate))

@@ -134,7 +134,7 @@ _SAME = {
         conv2d conv3d conv2d_transpose separable_conv2d""",
     ("tf.nn.rnn_cell", "tf1.rnn_cell"): _CELLS,
     ("tf.contrib.rnn", "tf1.rnn_cell"): _CELLS,
-    ("tf.nn", "tf1.nn"): "dynamic_rnn bidirectional_dynamic_rnn static_rnn",
+    ("tf.nn", "tf1.nn"): "dynamic_rnn bidirectional_dynamic_rnn static_rnn lrn",
     ("tf.contrib.rnn", "tf1.nn"): "static_rnn",
 }
 
