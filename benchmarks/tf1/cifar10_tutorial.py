@@ -6,7 +6,7 @@ Decayed weights go into the collection "losses", and the loss is the sum of it.
 import tensorflow as tf
 
 NUM_CLASSES = 10
-RATE = 0.02  # At the 0.1 of the tutorial rounding errors grow to 1e-1 in an epoch.
+RATE = 0.01  # At the 0.1 of the tutorial rounding errors grow to 1e-1 in an epoch.
 
 
 def _variable_on_cpu(name, shape, initializer):
