@@ -223,11 +223,11 @@ def test_the_half_that_tf_upgrade_v2_wrote_is_taken_back(rewrite, before, after)
         ),
         (
             "tf.variable_scope('a', None, [x], i, r, None, None, None, True)",
-            "tf1.variable_scope('a', None, [x], i, r, reuse=True)",
+            "tf1.variable_scope('a', None, [x], i, r, custom_getter=None, reuse=True)",
         ),
         (
             "tf.variable_scope('a', custom_getter=None, reuse=True)",
-            "tf1.variable_scope('a', reuse=True)",
+            "tf1.variable_scope('a', custom_getter=None, reuse=True)",
         ),
         ("tf.get_variable(**kw)", "tf1.get_variable(**kw)"),
         (

@@ -75,13 +75,8 @@ IDIOMS = {
     saver = tf.train.Saver()  # left
     """,
     "cells": """
-    cell = tf.nn.rnn_cell.BasicLSTMCell(8)  # left
-    cell = tf.contrib.rnn.GRUCell(8)  # left
-    outputs, _ = tf.nn.dynamic_rnn(cell, x)  # left
-    """,
-    "custom getters and constraints": """
-    with tf.variable_scope("a", custom_getter=getter):  # left
-        w = tf.get_variable("w", [2], constraint=abs)  # left
+    cell = tf.contrib.rnn.UGRNNCell(8)  # left
+    outputs, _ = tf.nn.raw_rnn(cell, loop)  # left
     """,
     "partitions": """
     part = tf.fixed_size_partitioner(2)  # left

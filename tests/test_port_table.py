@@ -7,6 +7,7 @@ import re
 import pytest
 import tensorflow as tf
 import tf_slim
+from tensorflow.python.keras.layers.legacy_rnn import rnn_cell_impl
 from tensorflow.python.keras.legacy_tf_layers import convolutional, core, pooling
 
 import tfreg
@@ -27,6 +28,8 @@ def find_old(name):
         return next(filter(None, found), None)
     if name.startswith("tf.get_default_graph()"):
         return functools.partial(getattr(tf.Graph, parts[-1]), None)
+    if ".rnn" in name:  # tf.compat.v1 hides the cells, too.
+        return getattr(rnn_cell_impl, parts[-1], getattr(tf.compat.v1.nn, parts[-1], 0))
     root = tf.compat.v1 if first == "tf" else tf_slim
     return functools.reduce(lambda o, p: getattr(o, p, None), parts, root)
 

@@ -373,8 +373,3 @@ def test_slims_own_alexnet_is_ported_whole_and_computes_the_same(rng):
         got = tf1.losses.get_regularization_losses()
         assert_same(np.stack(got), np.stack(expected[1]), "decays")
     assert list(found) == list(points)
-
-
-def test_every_script_of_the_corpus_is_run():
-    assert {path.stem for path in CORPUS.glob("*.py")} == set(CASES)
-    assert len(CASES) >= 12

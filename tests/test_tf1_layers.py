@@ -1,13 +1,12 @@
 """contrib's layers, against tf_slim in a graph, and those of tf.layers."""
 
 import inspect
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf1_programs
 import tf_slim
-from tensorflow.python.layers import convolutional, core, pooling
 
 import tfreg
 from tfreg import tf1
@@ -18,23 +17,6 @@ pytestmark = [
     # What the truth is computed by is deprecated.
     pytest.mark.filterwarnings("ignore::UserWarning:tensorflow"),
 ]
-
-
-SLIM = types.SimpleNamespace(
-    layers=tf_slim,
-    arg_scope=tf_slim.arg_scope,
-    variable_scope=v1.variable_scope,
-    l1_regularizer=tf_slim.l1_regularizer,
-    l2_regularizer=tf_slim.l2_regularizer,
-    core_layers=types.SimpleNamespace(
-        dense=core.dense,
-        conv2d=convolutional.conv2d,
-        max_pooling2d=pooling.max_pooling2d,
-        average_pooling2d=pooling.average_pooling2d,
-        flatten=core.flatten,
-        dropout=core.dropout,
-    ),
-)
 
 
 def connect(t, x):
@@ -156,72 +138,9 @@ PROGRAMS = [
 ]
 
 
-def run_graph(program, x):
-    """Returns the results to compare, and the variables' random values."""
-    with tf.Graph().as_default(), v1.Session() as session:
-        outputs = program(SLIM, tf.constant(x))
-        penalties = v1.get_collection("regularization_losses")
-        # Terms are listed as they were made, what belongs to a step after them.
-        penalties.sort(key=lambda penalty: "Activity" in penalty.name)
-        total = tf.add_n([tf.reduce_sum(outputs**2), *penalties])
-        gradients = tf.gradients(total, v1.trainable_variables())
-        session.run(v1.global_variables_initializer())
-        names = {
-            "all": [v.name for v in v1.global_variables()],
-            "trainable": [v.name for v in v1.trainable_variables()],
-            "vars": [v.name for v in v1.get_collection("vars")],
-            "others": [v.name for v in v1.get_collection("others")],
-            "outs": [a for o in v1.get_collection("outs") for a in o.aliases],
-            "terms": [
-                p.name.split("/Activity")[0].removesuffix(":0") for p in penalties
-            ],
-        }
-        outs = v1.get_collection("outs")
-        values = session.run([outputs, penalties, gradients, outs])
-        return names, values, session.run(v1.global_variables())
-
-
-def run_ours(net, x):
-    with tfreg.step_scope(), tf.GradientTape() as tape:
-        outputs = net(x)
-        penalties = tf1.get_collection("regularization_losses")
-        total = tf.add_n([tf.reduce_sum(outputs**2), *penalties])
-        outs = tf1.get_collection("outs")
-        aliases = list(tf1.layers.convert_collection_to_dict("outs", True))
-        assert tf1.get_collection("outs") == []
-    gradients = tape.gradient(total, net.trainable_variables)
-    return (outputs, penalties, gradients, outs), tf.constant(aliases, tf.string)
-
-
-def check_values(got, truth):
-    for ours, theirs in zip(got, truth, strict=True):
-        pairs = (
-            zip(ours, theirs, strict=True) if isinstance(ours, list | tuple) else None
-        )
-        for a, b in pairs or [(ours, theirs)]:
-            # Sums of a few hundred products in another order.
-            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
-
-
 @pytest.mark.parametrize(("program", "shape"), PROGRAMS)
 def test_layers_do_what_contribs_do(program, shape, rng):
-    x = rng.normal(size=shape).astype("float32")
-    names, truth, values = run_graph(program, x)
-    net = tf1.Model(lambda x: program(tf1, x))
-    run_ours(net, x)
-    assert [v.name for v in net.variables] == names["all"]
-    assert [v.name for v in tf1.trainable_variables()] == names["trainable"]
-    for key in ("vars", "others"):
-        assert [v.name for v in tf1.get_collection(key)] == names[key]
-    terms = [term.name for term in tfreg.get_default_store().get_terms()]
-    assert terms == names["terms"][: len(terms)]
-    for variable, value in zip(net.variables, values, strict=True):
-        variable.assign(value)
-    graph = tf.function(lambda x: run_ours(net, x))
-    for got, aliases in (run_ours(net, x), graph(tf.constant(x))):
-        check_values(got, truth)
-        assert [a.decode() for a in aliases.numpy()] == names["outs"]
-    assert len(tfreg.get_default_store().get_terms()) == len(terms)
+    tf1_programs.compare(program, shape, rng)
 
 
 def normalize_plain(layers, x, is_training):
@@ -468,26 +387,12 @@ def test_labels_are_encoded_as_slims():
     np.testing.assert_array_equal(got, truth)
 
 
-# Those of contrib that make no sense here, or nobody used: a port reports them.
-LEFT_OUT = {
-    "batch_norm": {
-        "batch_weights",
-        "zero_debias_moving_mean",
-        "renorm",
-        "renorm_clipping",
-        "renorm_decay",
-        "adjustment",
-    }
-}
-
-
 @pytest.mark.parametrize("name", sorted(set(tf1.layers.__all__) & set(dir(tf_slim))))
 def test_arguments_their_order_and_defaults_are_contribs(name):
     if name in ("linear", "relu", "relu6"):
         return
     truth = inspect.signature(getattr(tf_slim, name)).parameters.values()
     ours = inspect.signature(getattr(tf1.layers, name)).parameters.values()
-    truth = [p for p in truth if p.name not in LEFT_OUT.get(name, ())]
     assert [p.name for p in ours] == [p.name for p in truth]
     for a, b in zip(ours, truth, strict=True):
         if not callable(b.default) or b.name == "activation_fn":

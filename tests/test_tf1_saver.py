@@ -140,3 +140,120 @@ def test_a_damaged_checkpoint_leaves_the_model_as_it_was(net, tmp_path):
         tf1.restore(path, net)
     for variable, value in zip(net.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
+
+
+OPTIMIZERS = {
+    "Adam": lambda: v1.train.AdamOptimizer(0.01),
+    "Momentum": lambda: v1.train.MomentumOptimizer(0.01, 0.9, use_nesterov=True),
+    "RMSProp": lambda: v1.train.RMSPropOptimizer(0.01, momentum=0.9, centered=True),
+    "Adagrad": lambda: v1.train.AdagradOptimizer(0.01),
+    "Ftrl": lambda: v1.train.FtrlOptimizer(0.01),
+    "Adadelta": lambda: v1.train.AdadeltaOptimizer(0.01),
+}
+BATCHES = np.random.default_rng(0).normal(size=[40, 4, 2]).astype("float32")
+
+
+def compute_loss(t, x):
+    return tf.reduce_mean((forward(t, x) - 1.0) ** 2)
+
+
+def train_old(path, kind):
+    """Trains 40 steps by TF1, saving after 20; returns the losses and the averages."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [4, 2])
+        loss = compute_loss(v1, x)
+        step = v1.train.get_or_create_global_step()
+        update = OPTIMIZERS[kind]().minimize(loss, step)
+        averages = v1.train.ExponentialMovingAverage(0.9, step)
+        with tf.control_dependencies([update]):
+            update = averages.apply(v1.trainable_variables())
+        shadows = [averages.average(v) for v in v1.trainable_variables()]
+        session.run(v1.global_variables_initializer())
+        losses = []
+        for number, batch in enumerate(BATCHES):
+            if number == 20:
+                v1.train.Saver().save(session, path, write_meta_graph=False)
+            losses.append(session.run([loss, update], {x: batch})[0])
+        return losses[20:], session.run([*v1.trainable_variables(), *shadows])
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_training_of_tf1_goes_on(kind, tmp_path):
+    path = str(tmp_path / "model.ckpt")
+    losses, values = train_old(path, kind)
+    step = tf1.get_or_create_global_step()
+    net, optimizer = tf1.Model(lambda x: compute_loss(tf1, x)), OPTIMIZERS[kind]()
+    averages = tf.train.ExponentialMovingAverage(0.9, step)
+    train_step = tf1.create_train_op(net, optimizer)
+    net(BATCHES[0])
+    report = tf1.restore(path, net, optimizer, averages)
+    report.check()
+    assert report.unused == () and int(step) == 20
+
+    @tf.function
+    def train(x):
+        loss = train_step(x)
+        averages.apply(net.trainable_variables)
+        return loss
+
+    got = [float(train(batch)) for batch in BATCHES[20:]]
+    np.testing.assert_allclose(got, losses, rtol=1e-6)
+    ours = [*net.trainable_variables]
+    ours += [averages.average(v) for v in net.trainable_variables]
+    for variable, value in zip(ours, values, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-6, atol=1e-6)
+
+
+def test_two_optimizers_of_a_kind_are_saved_under_tf1s_names(net, tmp_path):
+    first, second = (OPTIMIZERS["Adam"]() for _ in range(2))
+    w, scale = net.variables[0], net.variables[2]
+    pairs = [(first, [w]), (second, [scale, w])]
+    path = tf1.save(str(tmp_path / "model.ckpt"), net, pairs)
+    names = [name for name, _ in tf.train.list_variables(path)]
+    with tf.Graph().as_default():
+        loss = tf.reduce_sum(forward(v1, tf.ones([1, 2])))
+        w, _, scale = v1.global_variables()
+        OPTIMIZERS["Adam"]().minimize(loss, var_list=[w])
+        OPTIMIZERS["Adam"]().minimize(loss, var_list=[scale, w])
+        assert names == sorted(v.op.name for v in v1.global_variables())
+
+
+def test_the_slots_of_optimize_loss_are_found(net, tmp_path):
+    path, optimizer = str(tmp_path / "model.ckpt"), OPTIMIZERS["Momentum"]()
+    with tf.Graph().as_default(), v1.Session() as session:
+        loss = tf.reduce_sum(forward(v1, tf.ones([1, 2])))
+        with v1.variable_scope("OptimizeLoss"):
+            update = v1.train.MomentumOptimizer(0.1, 0.9).minimize(loss)
+        session.run(v1.global_variables_initializer())
+        session.run(update)
+        v1.train.Saver().save(session, path, write_meta_graph=False)
+    tf1.restore(path, net, optimizer).check()
+    slot = optimizer.get_slot(net.variables[0], "momentum")
+    np.testing.assert_array_equal(slot, np.ones([2, 3]))
+
+
+def test_replicas_go_on_too(two_replicas, tmp_path):
+    path = str(tmp_path / "model.ckpt")
+    losses, _ = train_old(path, "Adam")
+    with two_replicas.scope():
+        tf1.get_or_create_global_step()
+        net, optimizer = tf1.Model(lambda x: compute_loss(tf1, x)), OPTIMIZERS["Adam"]()
+        step = tf1.create_train_op(lambda x: tf1.losses.total_loss(net(x)), optimizer)
+        net(BATCHES[0])
+        tf1.restore(path, net, optimizer).check()
+
+    @tf.function
+    def train(x):
+        parts = two_replicas.experimental_distribute_values_from_function(
+            lambda context: tf.split(x, 2)[context.replica_id_in_sync_group]
+        )
+        return two_replicas.reduce("SUM", two_replicas.run(step, (parts,)), axis=None)
+
+    got = [float(train(tf.constant(batch))) for batch in BATCHES[20:]]
+    np.testing.assert_allclose(got, losses, rtol=1e-6)
+
+
+def test_an_optimizer_that_tf1_never_had_is_refused(net, tmp_path):
+    path = tf1.save(str(tmp_path / "model.ckpt"), net)
+    with pytest.raises(TypeError, match="optimizer must be of tf.compat.v1.train"):
+        tf1.restore(path, net, tfreg.optimizers.adam(0.1))

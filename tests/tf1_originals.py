@@ -15,7 +15,10 @@ from unittest import mock
 
 import tensorflow as tf
 import tf_slim
+from tensorflow.python.keras.layers.legacy_rnn import rnn_cell_impl
 from tensorflow.python.keras.legacy_tf_layers import convolutional, core, pooling
+
+v1 = tf.compat.v1
 
 Spec = collections.namedtuple("EstimatorSpec", "mode loss train_op", defaults=(None,))
 
@@ -36,6 +39,36 @@ class _Module(types.ModuleType):
         raise AttributeError(f"{self.__name__} has no {name}")
 
 
+class _Cells:
+    rnn_cell = rnn_cell_impl
+
+
+def batch_normalization(
+    x, momentum=0.99, epsilon=1e-3, training=False, renorm=False, name=None, fused=None
+):
+    """Computes what tf.layers did, of which Keras 3 has taken the class."""
+    size = [x.shape[-1]]
+    with v1.variable_scope(name, "batch_normalization"):
+        gamma = v1.get_variable("gamma", size, initializer=v1.ones_initializer())
+        beta = v1.get_variable("beta", size, initializer=v1.zeros_initializer())
+        mean, variance = (
+            v1.get_variable(name, size, initializer=start(), trainable=False)
+            for name, start in [
+                ("moving_mean", v1.zeros_initializer),
+                ("moving_variance", v1.ones_initializer),
+            ]
+        )
+        if x.shape.rank == 4 and fused is not False:
+            x, *moments = v1.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+        else:
+            moments = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+            x = tf.nn.batch_normalization(x, *moments, beta, gamma, epsilon)
+        for average, value in zip((mean, variance), moments, strict=False):
+            moved = average.assign_sub((1 - momentum) * (average - value))
+            v1.add_to_collection("update_ops", moved)
+        return x
+
+
 def _make_modules():
     layers = _Module("tensorflow.contrib.layers", tf_slim, tf_slim.layers)
     framework = _Module("tensorflow.contrib.framework", tf_slim)
@@ -48,6 +81,7 @@ def _make_modules():
         framework=framework,
         slim=slim,
         losses=losses,
+        rnn=_Module("tensorflow.contrib.rnn", rnn_cell_impl, v1.nn),
     )
     regularizers = _Module(
         "tensorflow.keras.regularizers",
@@ -63,7 +97,14 @@ def _make_modules():
         contrib=contrib,
         estimator=types.SimpleNamespace(ModeKeys=modes, EstimatorSpec=Spec),
         keras=types.SimpleNamespace(regularizers=regularizers),
-        layers=_Module("tensorflow.layers", core, convolutional, pooling),
+        layers=_Module(
+            "tensorflow.layers",
+            core,
+            convolutional,
+            pooling,
+            batch_normalization=batch_normalization,
+        ),
+        nn=_Module("tensorflow.nn", _Cells, v1.nn),
     )
     several = [tensorflow, contrib, layers, framework, slim, losses]
     return {module.__name__: module for module in several}

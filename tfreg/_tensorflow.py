@@ -195,3 +195,10 @@ def assign(variable: tf.Variable, value: tf.Tensor) -> None:
         return
     value = tf.cast(value, variable.dtype)
     tf.raw_ops.AssignVariableOp(resource=get_handle(variable), value=value)
+
+
+def create_slots(optimizer: Any, variables: Sequence[tf.Variable]) -> None:
+    """Creates the slots of an optimizer of `tf.compat.v1.train` that don't exist."""
+    # Otherwise created by the first update, in the same way.
+    with tf.init_scope():
+        optimizer._create_slots(list(variables))

@@ -36,16 +36,16 @@ class Entry:
 # by keyword.
 _CHANGED = """
 tf.variable_scope tf1.variable_scope name_or_scope default_name values initializer \
-    regularizer -caching_device -partitioner !custom_getter reuse dtype -use_resource \
-    !constraint -auxiliary_name_scope
+    regularizer -caching_device -partitioner custom_getter reuse dtype -use_resource \
+    constraint -auxiliary_name_scope
 tf.get_variable tf1.get_variable name shape dtype initializer regularizer trainable \
     collections -caching_device -partitioner -validate_shape -use_resource \
-    !custom_getter !constraint -synchronization -aggregation
+    custom_getter constraint -synchronization -aggregation
 contrib.variable tf1.variable name shape dtype initializer regularizer trainable \
-    collections -caching_device -device -partitioner !custom_getter -use_resource \
+    collections -caching_device -device -partitioner custom_getter -use_resource \
     -synchronization -aggregation
 contrib.model_variable tf1.model_variable name shape dtype initializer regularizer \
-    trainable collections -caching_device -device -partitioner !custom_getter \
+    trainable collections -caching_device -device -partitioner custom_getter \
     -use_resource -synchronization -aggregation
 tf.get_collection tf1.get_collection key scope key>name
 tf.get_collection_ref tf1.get_collection_ref key key>name
@@ -91,21 +91,25 @@ contrib.batch_norm tf1.layers.batch_norm inputs decay center scale epsilon \
     !renorm_clipping -renorm_decay !adjustment
 contrib.utils.convert_collection_to_dict tf1.layers.convert_collection_to_dict \
     collection clear_collection
+contrib.utils.collect_named_outputs tf1.layers.collect_named_outputs collections \
+    alias outputs
+contrib.utils.append_tensor_alias tf1.layers.append_tensor_alias tensor alias
+contrib.utils.last_dimension tf1.layers.last_dimension shape min_rank
+contrib.xavier_initializer_conv2d tf1.xavier_initializer uniform seed dtype
 tf.layers.dense tf1.core_layers.dense inputs units activation use_bias \
     kernel_initializer bias_initializer kernel_regularizer bias_regularizer \
-    activity_regularizer !kernel_constraint !bias_constraint trainable name reuse
-tf.layers.conv2d tf1.core_layers.conv2d inputs filters kernel_size strides padding \
-    data_format dilation_rate activation use_bias kernel_initializer \
-    bias_initializer kernel_regularizer bias_regularizer activity_regularizer \
-    !kernel_constraint !bias_constraint trainable name reuse
+    activity_regularizer kernel_constraint bias_constraint trainable name reuse
 tf.layers.flatten tf1.core_layers.flatten inputs name !data_format
 tf.layers.batch_normalization tf1.core_layers.batch_normalization inputs axis \
     momentum epsilon center scale beta_initializer gamma_initializer \
     moving_mean_initializer moving_variance_initializer beta_regularizer \
-    gamma_regularizer !beta_constraint !gamma_constraint training trainable name \
+    gamma_regularizer beta_constraint gamma_constraint training trainable name \
     reuse !renorm !renorm_clipping -renorm_momentum fused !virtual_batch_size \
     !adjustment
 """
+
+_CELLS = """RNNCell BasicRNNCell GRUCell BasicLSTMCell LSTMCell LSTMStateTuple
+    MultiRNNCell ResidualWrapper DropoutWrapper"""
 
 # Names that keep their arguments: (from, to): names.
 _SAME = {
@@ -122,11 +126,16 @@ _SAME = {
         get_regularization_losses get_total_loss""",
     ("contrib", "tf1.layers"): """fully_connected linear relu relu6 conv2d
         conv2d_transpose separable_conv2d max_pool2d avg_pool2d dropout flatten bias_add
-        one_hot_encoding softmax repeat stack""",
+        one_hot_encoding softmax repeat stack layer_norm instance_norm group_norm""",
     ("contrib", "tf1"): """arg_scope add_arg_scope has_arg_scope current_arg_scope
         arg_scoped_arguments xavier_initializer variance_scaling_initializer""",
     ("contrib", "tfreg"): "apply_regularization",
-    ("tf.layers", "tf1.core_layers"): "max_pooling2d average_pooling2d dropout",
+    ("tf.layers", "tf1.core_layers"): """max_pooling2d average_pooling2d dropout conv1d
+        conv2d conv3d conv2d_transpose separable_conv2d""",
+    ("tf.nn.rnn_cell", "tf1.rnn_cell"): _CELLS,
+    ("tf.contrib.rnn", "tf1.rnn_cell"): _CELLS,
+    ("tf.nn", "tf1.nn"): "dynamic_rnn bidirectional_dynamic_rnn static_rnn lrn",
+    ("tf.contrib.rnn", "tf1.nn"): "static_rnn",
 }
 
 # What has to be ported by hand: a regular expression for the full name, and advice.
@@ -202,8 +211,8 @@ _BY_HAND = [
     ),
     (r"tf\.gradients", "write tf.GradientTape, or tf1.create_train_op"),
     (
-        r"tf\.nn\.(rnn_cell\.\w+|\w*dynamic_rnn|static_\w*rnn|raw_rnn)",
-        "write the cell with tf1.get_variable, and a loop over the time steps",
+        r"tf\.nn\.(rnn_cell\.\w+|static_\w*rnn|raw_rnn)",
+        "write it with tf1.rnn_cell, tf1.nn.dynamic_rnn or tf1.nn.static_rnn",
     ),
     (
         r"tf\.estimator\.(?!ModeKeys).*",
@@ -234,7 +243,7 @@ _BY_HAND = [
     (r"contrib\.learning\.train", "write the loop over the batches around the step"),
     (r"contrib\.(learning|training|evaluation)\..*", "write the loop by hand"),
     (r"contrib\.nets\..*", "port the network's file, too"),
-    (r"tf\.contrib\.rnn\..*", "write the cell with tf1.get_variable"),
+    (r"tf\.contrib\.rnn\..*", "write a subclass of tf1.rnn_cell.RNNCell"),
     (
         r"contrib\.losses\.mean_pairwise_squared_error",
         "tf1.losses.mean_pairwise_squared_error divides by another count: check which "
@@ -330,11 +339,22 @@ def normalize(name: str) -> str:
     return name
 
 
-MODULES = {"tf", "tf.contrib", "tf.losses", "tf.layers", "tf.nn", "tf.train"} | {
-    f"contrib{part}"
-    for part in ["", ".layers", ".losses", ".learning", ".training", ".regularizers"]
-    + [".initializers", ".variables", ".framework", ".slim", ".ops"]
-}
+MODULES = (
+    {"tf", "tf.contrib", "tf.losses", "tf.layers", "tf.nn", "tf.train"}
+    | {
+        f"contrib{part}"
+        for part in [
+            "",
+            ".layers",
+            ".losses",
+            ".learning",
+            ".training",
+            ".regularizers",
+        ]
+        + [".initializers", ".variables", ".framework", ".slim", ".ops", ".utils"]
+    }
+    | {"tf.nn.rnn_cell", "tf.contrib.rnn"}
+)
 
 
 # The values of an estimator's modes.

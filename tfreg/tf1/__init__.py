@@ -7,12 +7,7 @@
 `docs/porting.md` lists the replacement of each name of TF1 and contrib.
 """
 
-from tfreg.collections import (
-    clear_collection,
-    get_all_collection_keys,
-    get_collection,
-    get_collection_ref,
-)
+from tfreg.collections import get_all_collection_keys, get_collection_ref
 from tfreg.collections.store import GraphKeys
 from tfreg.regularizers import (
     l1_l2_regularizer,
@@ -21,7 +16,7 @@ from tfreg.regularizers import (
     no_regularizer,
     sum_regularizer,
 )
-from tfreg.tf1 import core_layers, layers, losses
+from tfreg.tf1 import core_layers, layers, losses, nn, rnn_cell
 from tfreg.tf1.arg_scopes import (
     add_arg_scope,
     arg_scope,
@@ -33,10 +28,13 @@ from tfreg.tf1.collecting import (
     add_to_collection,
     add_to_collections,
     apply_regularization,
+    clear_collection,
+    get_collection,
     get_or_create_global_step,
 )
 from tfreg.tf1.initializers import variance_scaling_initializer, xavier_initializer
 from tfreg.tf1.saver import restore, save
+from tfreg.tf1.slim_variables import model_variable, variable
 from tfreg.tf1.training import create_train_op, optimize_loss
 from tfreg.tf1.variable_scopes import (
     AUTO_REUSE,
@@ -49,10 +47,8 @@ from tfreg.tf1.variables import (
     VariableStore,
     get_variable,
     global_variables,
-    model_variable,
     model_variables,
     trainable_variables,
-    variable,
 )
 
 __all__ = [
@@ -86,9 +82,11 @@ __all__ = [
     "losses",
     "model_variable",
     "model_variables",
+    "nn",
     "no_regularizer",
     "optimize_loss",
     "restore",
+    "rnn_cell",
     "save",
     "sum_regularizer",
     "trainable_variables",

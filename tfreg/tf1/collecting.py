@@ -19,13 +19,19 @@ from tfreg.collections import ownership, scopes, store, terms
 from tfreg.tf1 import variable_scopes, variables
 
 
+def _find_values() -> dict[Hashable, list] | None:
+    """Returns the values of the pass by key, None in a step or outside a pass."""
+    current = variable_scopes.find_pass()
+    return None if current is None or scopes.get_record() else current.values
+
+
 @scopes.do_not_convert
 def add_to_collection(name: Hashable, value: Any) -> None:
     """Appends a value to a collection.
 
     A forward pass adds a variable only if an earlier pass hasn't; the variable leaves
     the collection with its model. Other values live for one step, as with
-    `tfreg.add_to_collection`.
+    `tfreg.add_to_collection`; in eager code outside a step, for one pass.
 
     Args:
         name: any hashable key, a `GraphKeys` name for the standard ones.
@@ -36,15 +42,52 @@ def add_to_collection(name: Hashable, value: Any) -> None:
 
     Source: `tf.compat.v1.add_to_collection`.
     """
-    current = variable_scopes.find_pass()
+    current, values = variable_scopes.find_pass(), _find_values()
     if current is None or not any(value is v for v in current.owner.variables):
-        collections.add_to_collection(name, value)
+        if values is None or isinstance(value, tf.Variable) or _is_losses(name):
+            collections.add_to_collection(name, value)
+        else:
+            values.setdefault(name, []).append(value)
         return
     key = name, id(value)
     current.added[key] += 1
     count = sum(value is item for item in collections.get_collection(name))
     if count < current.added[key]:
         store.get_default_store().add_owned(name, value)
+
+
+def _is_losses(name: Hashable) -> bool:
+    return isinstance(name, str) and name.endswith("losses")  # Refused in eager code.
+
+
+@scopes.do_not_convert
+def get_collection(name: Hashable, scope: str | None = None) -> list:
+    """Returns a new list of the values in a collection.
+
+    In eager code outside a step also those of the pass; otherwise as
+    `tfreg.get_collection`.
+
+    Args:
+        name: key of the collection.
+        scope: regular expression, matched at the beginning of each item's name; items
+            without a name are excluded.
+
+    Source: `tf.compat.v1.get_collection`.
+    """
+    values = (_find_values() or {}).get(name, [])
+    if scope is not None:
+        values = [v for v in values if ownership.matches(scope, store.get_name(v))]
+    return [*collections.get_collection(name, scope), *values]
+
+
+@scopes.do_not_convert
+def clear_collection(name: Hashable) -> None:
+    """Removes the values of a collection, including the terms.
+
+    Source: `tf.Graph.clear_collection`.
+    """
+    collections.clear_collection(name)
+    (_find_values() or {}).pop(name, None)
 
 
 def add_to_collections(names: Any, value: Any) -> None:

@@ -12,21 +12,30 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.collections import ownership, store, terms
 from tfreg.tf1 import normalizers, shapes, variable_scopes, weights
+from tfreg.tf1.core_convolutions import (
+    conv1d,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    separable_conv2d,
+)
+from tfreg.tf1.core_kernels import GLOBAL, Constraint, Kernel, Layer, convert_format
 from tfreg.tf1.weights import ONES, ZEROS, Activation, Initializer, Regularizer
 
-_GLOBAL = (store.GraphKeys.GLOBAL_VARIABLES,)
-_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
-
-
-def _convert_format(data_format: str) -> str:
-    if data_format not in _FORMATS:
-        raise ValueError(
-            f"data_format must be one of {', '.join(_FORMATS)}, got {data_format!r}: "
-            "choose one of them"
-        )
-    return _FORMATS[data_format]
+__all__ = [
+    "average_pooling2d",
+    "batch_normalization",
+    "conv1d",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "dense",
+    "dropout",
+    "flatten",
+    "max_pooling2d",
+    "separable_conv2d",
+]
 
 
 def _find_format(inputs: tf.Tensor, axis: int) -> str:
@@ -40,23 +49,6 @@ def _find_format(inputs: tf.Tensor, axis: int) -> str:
     return "NCHW" if axis == 1 and rank == 4 else "NHWC"
 
 
-def _activate(
-    outputs: tf.Tensor,
-    name: str,
-    activation: Activation | None,
-    regularizer: Regularizer | None,
-) -> tf.Tensor:
-    """Activates the outputs, and adds their penalty to the step."""
-    if activation is not None:
-        outputs = activation(outputs)
-    if regularizer is not None:
-        # The forward function owns it: no total misses it once the model is dropped.
-        owner = variable_scopes.get_pass(name).owner
-        path = f"{name}/ActivityRegularizer/{terms.get_name(regularizer)}"
-        ownership.add_activity(regularizer, outputs, path, owner, owner.collections)
-    return outputs
-
-
 def dense(
     inputs: tf.Tensor,
     units: int,
@@ -67,7 +59,8 @@ def dense(
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     activity_regularizer: Regularizer | None = None,
-    *,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
     trainable: bool = True,
     name: str | None = None,
     reuse: Any = None,
@@ -85,6 +78,8 @@ def dense(
         bias_regularizer: in addition to the scope's.
         activity_regularizer: of the outputs. Its penalty is divided by the batch size
             and belongs to the step.
+        kernel_constraint: as for `get_variable`.
+        bias_constraint: as for `get_variable`.
         trainable: whether the variables are trained.
         name: variable scope; None: dense, with a number.
         reuse: as for `variable_scope`.
@@ -95,70 +90,26 @@ def dense(
     Source: `tf.compat.v1.layers.dense`.
     """
     inputs, size = weights.convert_inputs(inputs, "NHWC")
-    with variable_scopes.variable_scope(name, "dense", reuse=reuse) as var_scope:
-        make = weights.Maker(inputs.dtype, None, trainable, _GLOBAL)
-        kernel = make(
-            "kernel", "kernel", [size, units], kernel_initializer, kernel_regularizer
-        )
-        bias = None
-        if use_bias:
-            bias = make("bias", "bias", [units], bias_initializer, bias_regularizer)
-        outputs = weights.multiply(inputs, kernel, bias)
-        return _activate(outputs, var_scope.name, activation, activity_regularizer)
+    layer = Layer(
+        "dense",
+        activation,
+        use_bias,
+        bias_initializer,
+        bias_regularizer,
+        activity_regularizer,
+        bias_constraint,
+        trainable,
+        name,
+        reuse,
+    )
+    kernel = Kernel(
+        [size, units], kernel_initializer, kernel_regularizer, kernel_constraint
+    )
 
+    def compute(kernels: list[tf.Tensor], bias: tf.Tensor | None) -> tf.Tensor:
+        return weights.multiply(inputs, kernels[0], bias)
 
-def conv2d(
-    inputs: tf.Tensor,
-    filters: int,
-    kernel_size: int | Sequence[int],
-    strides: int | Sequence[int] = (1, 1),
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    dilation_rate: int | Sequence[int] = (1, 1),
-    activation: Activation | None = None,
-    use_bias: bool = True,
-    kernel_initializer: Initializer = None,
-    bias_initializer: Initializer = ZEROS,
-    kernel_regularizer: Regularizer | None = None,
-    bias_regularizer: Regularizer | None = None,
-    activity_regularizer: Regularizer | None = None,
-    *,
-    trainable: bool = True,
-    name: str | None = None,
-    reuse: Any = None,
-) -> tf.Tensor:
-    """Returns a convolution of images.
-
-    Args:
-        inputs: floating `[batch, height, width, channels]`.
-        filters: channels of the outputs.
-        kernel_size: an int, or height and width.
-        strides: an int, or height and width.
-        padding: valid or same.
-        data_format: channels_last or channels_first.
-        dilation_rate: an int, or height and width.
-        name: variable scope; None: conv2d, with a number.
-
-    The remaining arguments are those of `dense`.
-
-    Raises:
-        ValueError: inputs of another rank, or without a static number of channels.
-
-    Source: `tf.compat.v1.layers.conv2d`.
-    """
-    data_format = _convert_format(data_format)
-    inputs, size = weights.convert_inputs(inputs, data_format, 4)
-    with variable_scopes.variable_scope(name, "conv2d", reuse=reuse) as var_scope:
-        make = weights.Maker(inputs.dtype, None, trainable, _GLOBAL)
-        shape = [*weights.check_pair("kernel_size", kernel_size), size, filters]
-        kernel = make("kernel", "kernel", shape, kernel_initializer, kernel_regularizer)
-        bias = None
-        if use_bias:
-            bias = make("bias", "bias", [filters], bias_initializer, bias_regularizer)
-        outputs = weights.convolve(
-            inputs, kernel, bias, strides, padding, data_format, dilation_rate
-        )
-        return _activate(outputs, var_scope.name, activation, activity_regularizer)
+    return layer.apply(inputs, units, {"kernel": kernel}, compute)
 
 
 def max_pooling2d(
@@ -181,7 +132,7 @@ def max_pooling2d(
 
     Source: `tf.compat.v1.layers.max_pooling2d`.
     """
-    window = (pool_size, strides, padding, _convert_format(data_format))
+    window = (pool_size, strides, padding, convert_format(data_format))
     return shapes.pool(tf.nn.max_pool2d, inputs, window, None, name or "max_pooling2d")
 
 
@@ -199,7 +150,7 @@ def average_pooling2d(
 
     Source: `tf.compat.v1.layers.average_pooling2d`.
     """
-    window = (pool_size, strides, padding, _convert_format(data_format))
+    window = (pool_size, strides, padding, convert_format(data_format))
     return shapes.pool(tf.nn.avg_pool2d, inputs, window, None, name or "avg_pooling2d")
 
 
@@ -251,12 +202,18 @@ def batch_normalization(
     moving_variance_initializer: Initializer = ONES,
     beta_regularizer: Regularizer | None = None,
     gamma_regularizer: Regularizer | None = None,
-    *,
+    beta_constraint: Constraint | None = None,
+    gamma_constraint: Constraint | None = None,
     training: bool = False,
     trainable: bool = True,
     name: str | None = None,
     reuse: Any = None,
+    renorm: bool = False,
+    renorm_clipping: None = None,
+    renorm_momentum: float = 0.99,
     fused: bool | None = None,
+    virtual_batch_size: None = None,
+    adjustment: None = None,
 ) -> tf.Tensor:
     """Normalizes each channel by the moments of this replica's batch.
 
@@ -273,20 +230,35 @@ def batch_normalization(
         moving_variance_initializer: as for `get_variable`.
         beta_regularizer: in addition to the scope's.
         gamma_regularizer: in addition to the scope's.
+        beta_constraint: as for `get_variable`.
+        gamma_constraint: as for `get_variable`.
         training: whether to normalize by the batch's moments and update the moving
             averages, instead of using the averages; a Python bool, or a tensor with a
             static value.
         trainable: whether beta and gamma are trained.
         name: variable scope; None: batch_normalization, with a number.
         reuse: as for `variable_scope`.
+        renorm: only False; batch renormalization isn't there.
+        renorm_clipping: only None.
+        renorm_momentum: ignored.
         fused: False: don't use TensorFlow's fused kernel, whose moving variance is
             divided by `n - 1`. It takes only inputs of rank 4.
+        virtual_batch_size: only None.
+        adjustment: only None.
 
     Raises:
-        ValueError: another axis; the channels or `training` aren't static.
+        ValueError: an argument isn't the only one that it may be; another axis; the
+            channels or `training` aren't static.
 
     Source: `tf.compat.v1.layers.batch_normalization`.
     """
+    del renorm_momentum
+    normalizers.check_unset(
+        renorm=renorm,
+        renorm_clipping=renorm_clipping,
+        virtual_batch_size=virtual_batch_size,
+        adjustment=adjustment,
+    )
     inputs = tf.convert_to_tensor(inputs)
     data_format = _find_format(inputs, axis)
     size = weights.find_channels(inputs, data_format)
@@ -296,10 +268,11 @@ def batch_normalization(
     starts["moving_mean"] = moving_mean_initializer
     starts["moving_variance"] = moving_variance_initializer
     regularizers = {"gamma": gamma_regularizer, "beta": beta_regularizer}
+    constraints = {"gamma": gamma_constraint, "beta": beta_constraint}
     with variable_scopes.variable_scope(name, "batch_normalization", reuse=reuse):
         dtype = tf.float32 if fused else inputs.dtype
-        make = weights.Maker(dtype, None, trainable, _GLOBAL)
-        parts = normalizers.make_parts(make, size, starts, regularizers)
+        make = weights.Maker(dtype, None, trainable, GLOBAL)
+        parts = normalizers.make_parts(make, size, starts, regularizers, constraints)
         return normalizers.normalize(
             inputs, parts, momentum, epsilon, training, fused, data_format
         )

@@ -8,7 +8,8 @@ initializers a variable's initial value doesn't depend on other variables.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -94,3 +95,71 @@ def xavier_initializer(
     Source: `tf.contrib.layers.xavier_initializer`, with other random numbers.
     """
     return variance_scaling_initializer(1.0, "FAN_AVG", uniform, seed, dtype)
+
+
+def compute_initial(
+    name: str,
+    shape: Sequence[int] | None,
+    dtype: tf.DType,
+    initializer: Any,
+    place: Seed,
+) -> tf.Tensor:
+    """Returns the initial value of a new variable.
+
+    Args:
+        name: of the variable.
+        shape: as for `get_variable`.
+        dtype: of the variable.
+        initializer: as for `get_variable`.
+        place: seed of the initializers that have none.
+
+    Raises:
+        ValueError: the shape isn't known, is missing, or is given along with a value.
+    """
+    if isinstance(initializer, type):
+        initializer = initializer()
+    if initializer is None:
+        default = xavier_initializer()
+        initializer = default if dtype.is_floating else tf.zeros_initializer()
+    if not callable(initializer):
+        if shape is not None:
+            raise ValueError(
+                f"shape of {name} must be left out if its initializer is a value, "
+                f"got {shape!r}: leave it out, or use tf.constant_initializer"
+            )
+        return tf.convert_to_tensor(_evaluate(name, initializer))
+    if shape is None:
+        return tf.convert_to_tensor(_call_without_shape(name, initializer))
+    sizes = tf.TensorShape(shape)
+    if not sizes.is_fully_defined():
+        raise ValueError(
+            f"shape of {name} must be known, got {sizes}: give all dimensions"
+        )
+    if isinstance(initializer, VarianceScaling):
+        value = initializer(sizes.as_list(), dtype, place)
+    else:
+        value = initializer(sizes.as_list(), dtype=dtype)
+    return tf.ensure_shape(tf.cast(value, dtype), sizes)
+
+
+def _evaluate(name: str, value: Any) -> Any:
+    """Returns a value that is valid outside the trace it was computed in."""
+    if not tf.is_tensor(value) or hasattr(value, "numpy"):
+        return value
+    static = tf.get_static_value(value)
+    if static is None:
+        raise ValueError(
+            f"initializer of {name} must be known when the variable is created, got "
+            f"{value!r} of a trace: pass a function, or call the model eagerly once"
+        )
+    return static
+
+
+def _call_without_shape(name: str, initializer: Callable[..., Any]) -> Any:
+    try:
+        return initializer()
+    except TypeError as error:
+        raise ValueError(
+            f"shape of {name} must be given, got None with {initializer!r}, which "
+            "takes a shape: pass the shape"
+        ) from error

@@ -17,10 +17,16 @@ import tensorflow as tf
 from tfreg import _checks
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
+from tfreg.tf1.end_points import (
+    append_tensor_alias,
+    collect_named_outputs,
+    convert_collection_to_dict,
+    last_dimension,
+)
 from tfreg.tf1.normalizers import batch_norm, bias_add
+from tfreg.tf1.norms import group_norm, instance_norm, layer_norm
 from tfreg.tf1.shapes import (
     avg_pool2d,
-    convert_collection_to_dict,
     dropout,
     flatten,
     max_pool2d,
@@ -35,15 +41,21 @@ Regularizer = weights.Regularizer
 Normalizer = Callable[..., tf.Tensor]
 
 __all__ = [
+    "append_tensor_alias",
     "avg_pool2d",
     "batch_norm",
     "bias_add",
+    "collect_named_outputs",
     "conv2d",
     "conv2d_transpose",
     "convert_collection_to_dict",
     "dropout",
     "flatten",
     "fully_connected",
+    "group_norm",
+    "instance_norm",
+    "last_dimension",
+    "layer_norm",
     "linear",
     "max_pool2d",
     "one_hot_encoding",
@@ -167,7 +179,7 @@ def conv2d(
     inputs, size = weights.convert_inputs(inputs, data_format, 4)
     with variable_scopes.variable_scope(scope, "Conv", reuse=reuse) as var_scope:
         make = weights.Maker(inputs.dtype, variables_collections, trainable)
-        shape = [*weights.check_pair("kernel_size", kernel_size), size, num_outputs]
+        shape = [*weights.check_sizes("kernel_size", kernel_size), size, num_outputs]
         kernel = make(
             "weights", "kernel", shape, weights_initializer, weights_regularizer
         )
@@ -218,7 +230,7 @@ def conv2d_transpose(
     layer_scope = variable_scopes.variable_scope(scope, "Conv2d_transpose", reuse=reuse)
     with layer_scope as var_scope:
         make = weights.Maker(inputs.dtype, variables_collections, trainable)
-        shape = [*weights.check_pair("kernel_size", kernel_size), num_outputs, size]
+        shape = [*weights.check_sizes("kernel_size", kernel_size), num_outputs, size]
         kernel = make(
             "weights", "kernel", shape, weights_initializer, weights_regularizer
         )
@@ -279,7 +291,7 @@ def separable_conv2d(
     with layer_scope as var_scope:
         options = inputs.dtype, variables_collections, trainable
         make = weights.Maker(*options, replace=num_outputs is None)
-        shape = [*weights.check_pair("kernel_size", kernel_size), size]
+        shape = [*weights.check_sizes("kernel_size", kernel_size), size]
         starts = weights_initializer, pointwise_initializer or weights_initializer
         sizes = [*shape, depth_multiplier], num_outputs
         kernels, channels = _make_separable(make, sizes, starts, weights_regularizer)

@@ -38,10 +38,15 @@ def batch_norm(
     variables_collections: Collections = None,
     outputs_collections: Collections = None,
     trainable: bool = True,
-    *,
+    batch_weights: None = None,
     fused: bool | None = None,
     data_format: str = "NHWC",
+    zero_debias_moving_mean: bool = False,
     scope: Any = None,
+    renorm: bool = False,
+    renorm_clipping: None = None,
+    renorm_decay: float = 0.99,
+    adjustment: None = None,
 ) -> tf.Tensor:
     """Normalizes each channel by the moments of this replica's batch.
 
@@ -63,17 +68,31 @@ def batch_norm(
             dict of such keys, by the variable's name.
         outputs_collections: keys of the collections that the outputs are added to.
         trainable: whether beta and gamma are trained.
+        batch_weights: only None.
         fused: False: don't use TensorFlow's fused kernel, whose moving variance is
             divided by `n - 1`. It takes only inputs of rank 2 or 4.
         data_format: NHWC, or NCHW for channels in the second dimension.
+        zero_debias_moving_mean: only False.
         scope: variable scope; None: BatchNorm, with a number.
+        renorm: only False; batch renormalization isn't there.
+        renorm_clipping: only None.
+        renorm_decay: ignored.
+        adjustment: only None.
 
     Raises:
-        ValueError: the channels or `is_training` aren't static.
+        ValueError: an argument isn't the only one that it may be; the channels or
+            `is_training` aren't static.
 
     Source: `tf.contrib.layers.batch_norm`.
     """
-    del updates_collections
+    del updates_collections, renorm_decay
+    check_unset(
+        batch_weights=batch_weights,
+        zero_debias_moving_mean=zero_debias_moving_mean,
+        renorm=renorm,
+        renorm_clipping=renorm_clipping,
+        adjustment=adjustment,
+    )
     inputs, size = weights.convert_inputs(inputs, data_format)
     fused = fused is not False and inputs.shape.rank in (2, 4)
     starts: dict[str, Initializer] = {"beta": ZEROS} if center else {}
@@ -132,11 +151,26 @@ def bias_add(
         return weights.finish(outputs, var_scope.name, functions, outputs_collections)
 
 
+def check_unset(**arguments: Any) -> None:
+    """Raises where an argument that tfreg doesn't have is set.
+
+    Raises:
+        ValueError: one is neither None nor False.
+    """
+    for name, value in arguments.items():
+        if value is not None and value is not False:
+            raise ValueError(
+                f"{name} must be left out, got {value!r}: write its effect by hand, or "
+                "leave it out"
+            )
+
+
 def make_parts(
     make: weights.Maker,
     size: int,
     initializers: dict[str, Initializer],
     regularizers: Mapping[str, Regularizer | None],
+    constraints: Mapping[str, Any] | None = None,
 ) -> dict[str, tf.Variable]:
     """Creates the variables of a batch normalization.
 
@@ -145,6 +179,7 @@ def make_parts(
         size: number of channels.
         initializers: by the variable's name, in the order of creation.
         regularizers: by the variable's name.
+        constraints: by the variable's name; None: none.
 
     Returns:
         The variables by name, each of shape `[size]`.
@@ -154,7 +189,10 @@ def make_parts(
     for name, initializer in initializers.items():
         create = averages if name.startswith("moving_") else make
         regularizer = regularizers.get(name)
-        parts[name] = create(name, name, [size], initializer, regularizer)
+        constraint = (constraints or {}).get(name)
+        parts[name] = create(
+            name, name, [size], initializer, regularizer, constraint=constraint
+        )
     return parts
 
 

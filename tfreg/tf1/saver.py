@@ -4,6 +4,7 @@
     tf1.save("model.ckpt-2000", net)  # tf.compat.v1.train.Saver can restore it
     report = tf1.restore("model.ckpt-2000", net)  # also a Saver's checkpoint
     report.check()  # raises if a variable of the model wasn't restored
+    tf1.restore("model.ckpt-2000", net, optimizer)  # and the training goes on
 
 The trap: a variable whose scope was renamed keeps its random value without an error;
 one of another shape stops the restoring half-way.
@@ -11,11 +12,13 @@ one of another shape stops the restoring half-way.
 
 import dataclasses
 import os
+from collections.abc import Container
+from typing import Any
 
 import tensorflow as tf
 
 from tfreg.collections import store
-from tfreg.tf1 import variables
+from tfreg.tf1 import slots, variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Report:
         restored: names of the variables that were restored.
         missing: names that the checkpoint doesn't have; these keep their values.
         different: name -> difference in shape or dtype; these keep their values too.
-        unused: names in the checkpoint that the model doesn't have, such as an
-            optimizer's.
+        unused: names in the checkpoint that the model doesn't have, such as those of
+            an optimizer that wasn't given.
     """
 
     restored: tuple[str, ...]
@@ -50,8 +53,10 @@ class Report:
             )
 
 
-def _list_named(model: variables.VariableStore) -> dict[str, tf.Variable]:
-    """Returns the variables by name, and the global step if there is one.
+def _list_named(
+    model: variables.VariableStore, optimizer: Any, averages: Any
+) -> dict[str, tf.Variable]:
+    """Returns all variables by name, and the global step if there is one.
 
     Raises:
         ValueError: the model has no variables yet.
@@ -61,6 +66,8 @@ def _list_named(model: variables.VariableStore) -> dict[str, tf.Variable]:
         raise ValueError(
             "the model must have variables, got none: call it once on a batch"
         )
+    pairs = slots.pair_up(optimizer, model.trainable_variables)
+    named |= slots.list_state(pairs, averages, named)
     for step in model.collections.get_collection(store.GraphKeys.GLOBAL_STEP):
         named.setdefault("global_step", step)
     return named
@@ -70,26 +77,38 @@ def _describe(shape: tf.TensorShape | list[int], dtype: tf.DType) -> str:
     return f"{dtype.name} {list(shape)}"
 
 
-def restore(path: str | os.PathLike, model: variables.VariableStore) -> Report:
+def restore(
+    path: str | os.PathLike,
+    model: variables.VariableStore,
+    optimizer: Any = None,
+    averages: Any = None,
+) -> Report:
     """Restores variables from a TF1 checkpoint, by name.
 
     Args:
         path: prefix of the checkpoint's files, or a folder, for its latest checkpoint.
         model: a `Model` or `VariableStore` whose variables exist.
+        optimizer: of `tf.compat.v1.train`, whose slots are restored, too; or a list of
+            pairs of an optimizer and its variables, in the order in which TF1's graph
+            had them; None: none.
+        averages: a `tf.train.ExponentialMovingAverage` to restore, too; None: none.
 
     Returns:
         The names of the variables that were restored, and of those that weren't.
 
     Raises:
         ValueError: the model has no variables yet, or the checkpoint has none of them.
+        TypeError: an optimizer isn't of `tf.compat.v1.train`.
         tf.errors.OpError: there is no such checkpoint, or it is damaged.
 
     Source: `tf.compat.v1.train.Saver.restore`, which requires every variable.
     """
-    named = _list_named(model)
+    named = _list_named(model, optimizer, averages)
     reader = tf.train.load_checkpoint(os.fspath(path))
     shapes = reader.get_variable_to_shape_map()
     dtypes = reader.get_variable_to_dtype_map()
+    own = set(model.variables_by_name)
+    named = {n if n in own else _find(n, shapes): v for n, v in named.items()}
     different = {}
     for name in named.keys() & shapes.keys():
         have = _describe(shapes[name], dtypes[name])
@@ -114,12 +133,25 @@ def restore(path: str | os.PathLike, model: variables.VariableStore) -> Report:
     )
 
 
-def save(path: str | os.PathLike, model: variables.VariableStore) -> str:
+def _find(name: str, known: Container[str]) -> str:
+    """Returns the name in the checkpoint; optimize_loss had a scope of its own."""
+    inner = f"OptimizeLoss/{name}"
+    return inner if name not in known and inner in known else name
+
+
+def save(
+    path: str | os.PathLike,
+    model: variables.VariableStore,
+    optimizer: Any = None,
+    averages: Any = None,
+) -> str:
     """Writes a TF1 checkpoint, which stores variables by name.
 
     Args:
         path: prefix of the files `<path>.index` and `<path>.data-00000-of-00001`.
         model: a `Model` or `VariableStore` whose variables exist.
+        optimizer: as for `restore`.
+        averages: as for `restore`.
 
     Returns:
         The path.
@@ -130,7 +162,7 @@ def save(path: str | os.PathLike, model: variables.VariableStore) -> str:
 
     Source: `tf.compat.v1.train.Saver.save`, without its state file.
     """
-    named, prefix = _list_named(model), os.fspath(path)
+    named, prefix = _list_named(model, optimizer, averages), os.fspath(path)
     tf.raw_ops.SaveV2(
         prefix=prefix,
         tensor_names=list(named),

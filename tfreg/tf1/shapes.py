@@ -7,12 +7,11 @@ The trap: contrib's dropout takes the fraction to keep, that of tf.layers the fr
 to drop.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfreg import collections
 from tfreg.layers import dropout as masks
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
@@ -95,8 +94,8 @@ def pool(
     kernel_size, stride, padding, data_format = window
     outputs = function(
         inputs,
-        weights.check_pair("kernel_size", kernel_size),
-        weights.check_pair("stride", stride),
+        weights.check_sizes("kernel_size", kernel_size),
+        weights.check_sizes("stride", stride),
         padding.upper(),
         data_format,
     )
@@ -264,20 +263,3 @@ def _chain(
         for number, args in enumerate(each, 1):
             inputs = layer(inputs, *args, scope=f"{name}_{number}", **kwargs)
     return inputs
-
-
-def convert_collection_to_dict(
-    collection: Hashable, clear_collection: bool = False
-) -> dict[str, tf.Tensor]:
-    """Returns the outputs that this step has added to a collection, by layer name.
-
-    Args:
-        collection: key of the collection, as in `outputs_collections`.
-        clear_collection: whether to empty the collection.
-
-    Source: `tf.contrib.layers.utils.convert_collection_to_dict`.
-    """
-    outputs = collections.get_collection(collection)
-    if clear_collection:
-        collections.clear_collection(collection)
-    return {name: tensor for tensor in outputs for name in tensor.aliases}

@@ -11,7 +11,7 @@ counts it once per replica. So a total must be the replica's share; another one 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,11 +19,8 @@ import tensorflow as tf
 from tfreg import optimizers
 from tfreg.collections import scopes, store
 from tfreg.optimizers import gradients
-from tfreg.tf1 import collecting, variables
-
-Pairs = list[tuple[Any, tf.Variable]]  # A gradient (or None) and its variable.
-Transform = Callable[[Pairs], Pairs]
-Multipliers = Mapping[Any, Any]
+from tfreg.tf1 import collecting, transforms, variables
+from tfreg.tf1.transforms import Multipliers, Pairs, Transform
 
 v1 = tf.compat.v1.train
 _USE_GLOBAL_STEP = 0  # slim's name of the default.
@@ -47,6 +44,7 @@ class TrainStep:
         transform: pairs of gradient and variable -> the pairs to apply.
         variables: as `variables_to_train` of `create_train_op`.
         global_step: as for `create_train_op`.
+        count: number of calls, which dropout needs where nothing else counts them.
         increments: whether to increment the global step.
         check_numerics: as for `create_train_op`.
         summarizes: whether to summarize the gradients.
@@ -57,6 +55,7 @@ class TrainStep:
     transform: Transform
     variables: Sequence[tf.Variable] | Callable[[], Sequence[tf.Variable]] | None
     global_step: tf.Variable | int | None
+    count: tf.Variable | None
     increments: bool
     check_numerics: bool
     summarizes: bool
@@ -77,20 +76,22 @@ class TrainStep:
                 no variables to train, or they have no gradients.
         """
         step = self._find_step()
-        number = getattr(self.optimizer, "step", None) if step is None else step
+        number = getattr(self.optimizer, "step", self.count) if step is None else step
         with scopes.step_scope(number), tf.GradientTape() as tape:
             loss = _check_loss(self.total_loss(*args, **kwargs))
         trained = self._list_variables()
         summed = gradients.sum_over_replicas(tape.gradient(loss, trained))
         pairs = self.transform(list(zip(summed, trained, strict=True)))
         if self.summarizes:
-            _summarize(pairs, step)
+            transforms.summarize(pairs, step)
         if self.check_numerics:
             loss = tf.debugging.check_numerics(loss, "LossTensor is inf or nan")
         with tf.control_dependencies([loss]):  # No update if the check fails.
             _apply(self.optimizer, pairs)
             if step is not None and self.increments:
                 step.assign_add(1)
+            elif step is None and number is self.count and number is not None:
+                number.assign_add(1)
         return loss
 
     def _find_step(self) -> tf.Variable | None:
@@ -118,6 +119,16 @@ class TrainStep:
         return trained
 
 
+def _make_count(step: Any) -> tf.Variable | None:
+    """Returns a count of the calls, None if the global step is one."""
+    if step is not None:
+        return None
+    first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    with tf.init_scope():
+        zero = tf.zeros([], tf.int64)
+        return tf.Variable(zero, trainable=False, name="count", aggregation=first)
+
+
 def _check_loss(loss: Any) -> tf.Tensor:
     if not tf.is_tensor(loss) or loss.shape.rank != 0:
         raise ValueError(
@@ -137,95 +148,16 @@ def _apply(optimizer: Any, pairs: Pairs) -> None:
     if isinstance(optimizer, optimizers.Optimizer):
         summed, trained = zip(*pairs, strict=True)
         optimizer.apply(summed, trained, summed=True)
+        for variable in trained:  # The other optimizers do it themselves.
+            if (constraint := getattr(variable, "constraint", None)) is not None:
+                optimizers.assign(variable, constraint(variable.read_value()))
         return
     # The other optimizers sum over the replicas, each of which has the sum already.
     replicas = scopes.count_replicas()
-    shared = [(_scale(g, 1 / replicas) if replicas > 1 else g, v) for g, v in pairs]
+    shared = [
+        (transforms.scale(g, 1 / replicas) if replicas > 1 else g, v) for g, v in pairs
+    ]
     optimizer.apply_gradients([(g, v) for g, v in shared if g is not None])
-
-
-def _map(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
-    """Applies a function to the values of a gradient, also of IndexedSlices."""
-    if isinstance(gradient, tf.IndexedSlices):
-        values = function(gradient.values)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return function(gradient)
-
-
-def _scale(gradient: Any, factor: Any) -> Any:
-    return _map(gradient, lambda values: values * tf.cast(factor, values.dtype))
-
-
-def _list_names(variable: tf.Variable) -> list[Any]:
-    """Returns the keys that refer to a variable: its ref, and its name in two forms."""
-    return [variable.ref(), variable.name, variable.name.rpartition(":")[0]]
-
-
-def multiply_gradients(
-    grads_and_vars: Pairs, gradient_multipliers: Multipliers
-) -> Pairs:
-    """Multiplies the gradients of some variables.
-
-    Args:
-        grads_and_vars: pairs of a gradient and its variable.
-        gradient_multipliers: a variable's name or `variable.ref()` -> a number or a
-            scalar tensor.
-
-    Returns:
-        All pairs, in the same order.
-
-    Raises:
-        ValueError: a key isn't a variable of the pairs, or its gradient is None.
-
-    Source: `tf.contrib.training.multiply_gradients`.
-    """
-    trained = [variable for _, variable in grads_and_vars]
-    named = {name: g for g, v in grads_and_vars for name in _list_names(v)}
-    for key in gradient_multipliers:
-        if named.get(key) is None:
-            raise ValueError(
-                "gradient_multipliers must name trained variables with a gradient, "
-                f"got {key!r}: name one of {[v.name for v in trained]}"
-            )
-    multiplied = []
-    for gradient, variable in grads_and_vars:
-        keys = [k for k in _list_names(variable) if k in gradient_multipliers]
-        if keys:
-            gradient = _scale(gradient, gradient_multipliers[keys[0]])
-        multiplied.append((gradient, variable))
-    return multiplied
-
-
-def clip_gradient_norms(grads_and_vars: Pairs, max_norm: float) -> Pairs:
-    """Clips each gradient by its own norm.
-
-    Args:
-        grads_and_vars: pairs of a gradient and its variable.
-        max_norm: the largest norm.
-
-    Returns:
-        All pairs, in the same order.
-
-    Source: `tf.contrib.training.clip_gradient_norms`.
-    """
-    clip = functools.partial(tf.clip_by_norm, clip_norm=max_norm)
-    return [(g if g is None else _map(g, clip), v) for g, v in grads_and_vars]
-
-
-def _clip_by_global_norm(grads_and_vars: Pairs, max_norm: float) -> Pairs:
-    unclipped, trained = zip(*grads_and_vars, strict=True)
-    clipped, _ = tf.clip_by_global_norm(unclipped, max_norm)
-    return list(zip(clipped, trained, strict=True))
-
-
-def _summarize(pairs: Pairs, step: tf.Variable | None) -> None:
-    for gradient, variable in pairs:
-        if gradient is not None:
-            values = getattr(gradient, "values", gradient)
-            name, number = variable.name.rpartition(":")[0], step
-            tf.summary.histogram(f"{name}/gradient", values, number)
-            norm = tf.linalg.global_norm([values])
-            tf.summary.scalar(f"{name}/gradient_norm", norm, number)
 
 
 def create_train_op(
@@ -265,17 +197,20 @@ def create_train_op(
 
     Source: `slim.learning.create_train_op`, `tf.contrib.training.create_train_op`.
     """
-    clip = functools.partial(clip_gradient_norms, max_norm=clip_gradient_norm)
+    clip = functools.partial(
+        transforms.clip_gradient_norms, max_norm=clip_gradient_norm
+    )
     return TrainStep(
         total_loss=total_loss,
         optimizer=optimizer,
-        transform=_chain_transforms(
+        transform=transforms.chain(
             gradient_multipliers,
             clip if clip_gradient_norm > 0 else None,
             transform_grads_fn,
         ),
         variables=variables_to_train,
         global_step=global_step,
+        count=_make_count(global_step),
         increments=True,
         check_numerics=check_numerics,
         summarizes=summarize_gradients,
@@ -330,32 +265,18 @@ def optimize_loss(
     )
     clip: Any = clip_gradients
     if not (clip is None or callable(clip)):
-        clip = functools.partial(_clip_by_global_norm, max_norm=clip)
+        clip = functools.partial(transforms.clip_by_global_norm, max_norm=clip)
     return TrainStep(
         total_loss=loss,
         optimizer=_build_optimizer(optimizer, learning_rate, decay),
-        transform=_chain_transforms(gradient_multipliers, clip),
+        transform=transforms.chain(gradient_multipliers, clip),
         variables=variables,
         global_step=global_step,
+        count=_make_count(global_step),
         increments=increment_global_step,
         check_numerics=False,
         summarizes=False,
     )
-
-
-def _chain_transforms(
-    multipliers: Multipliers | None, *functions: Transform | None
-) -> Transform:
-    """Returns a function that multiplies gradients, then applies those not None."""
-
-    def transform(pairs: Pairs) -> Pairs:
-        if multipliers:
-            pairs = multiply_gradients(pairs, multipliers)
-        for function in functions:
-            pairs = pairs if function is None else function(pairs)
-        return pairs
-
-    return transform
 
 
 def _decay(

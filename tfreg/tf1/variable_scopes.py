@@ -13,9 +13,10 @@ that runs again, eagerly or in another trace, would get new names. So each call 
 import collections
 import contextlib
 import dataclasses
+import functools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -39,6 +40,8 @@ class VariableScope:
     initializer: Initializer = None
     regularizer: terms.Regularizer | None = None
     dtype: tf.DType = tf.float32
+    custom_getter: Callable[..., Any] | None = None
+    constraint: Callable[[Any], Any] | None = None
     original_name_scope: str = ""
 
     def reuse_variables(self) -> None:
@@ -69,6 +72,7 @@ class Pass:
         seen: names of the variables that the pass has created or reused.
         counts: number of times each scope was opened, to number default names.
         added: number of times a variable was added to a collection, by key and id.
+        values: what is collected in eager code outside a step, by key.
     """
 
     owner: Any
@@ -77,6 +81,7 @@ class Pass:
     seen: set[str] = dataclasses.field(default_factory=set)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     added: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    values: dict[Any, list] = dataclasses.field(default_factory=dict)
 
     def find_free_name(self, default_name: str) -> str:
         """Returns a default name, with a number if the scope has used it already."""
@@ -152,8 +157,10 @@ def variable_scope(
     initializer: Initializer = None,
     regularizer: terms.Regularizer | None = None,
     *,
+    custom_getter: Callable[..., Any] | None = None,
     reuse: Any = None,
     dtype: Any = None,
+    constraint: Callable[[Any], Any] | None = None,
 ) -> Iterator[VariableScope]:
     """Opens a scope of variable names and defaults for the block.
 
@@ -165,9 +172,13 @@ def variable_scope(
         initializer: default initializer; None: the outer scope's.
         regularizer: of every variable created in the block, biases too; None: the outer
             scope's; `no_regularizer`: none.
+        custom_getter: called instead of `get_variable` as `custom_getter(getter=...,
+            name=..., shape=..., dtype=..., ...)`, with the full name; its getter is the
+            outer scope's, or creates the variable.
         reuse: True: variables are reused and none created; AUTO_REUSE: reused or
             created; None or False: the outer scope's.
         dtype: default dtype; None: the outer scope's.
+        constraint: default constraint; None: the outer scope's.
 
     Yields:
         The scope.
@@ -186,6 +197,9 @@ def variable_scope(
     scope.dtype = scope.dtype if dtype is None else tf.as_dtype(dtype)
     scope.initializer = scope.initializer if initializer is None else initializer
     scope.regularizer = scope.regularizer if regularizer is None else regularizer
+    scope.constraint = scope.constraint if constraint is None else constraint
+    if custom_getter is not None:
+        scope.custom_getter = _nest_getters(custom_getter, scope.custom_getter)
     last = scope.name.rpartition("/")[2]
     name = name_or_scope if isinstance(name_or_scope, str) else last
     current.scope = scope
@@ -201,6 +215,18 @@ def variable_scope(
             for name in counts:
                 if name.startswith(f"{scope.name}/"):
                     counts[name] = 0
+
+
+def _nest_getters(
+    inner: Callable[..., Any], outer: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    if outer is None:
+        return inner
+
+    def get(getter: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return inner(functools.partial(outer, getter), *args, **kwargs)
+
+    return get
 
 
 def _open_scope(

@@ -14,6 +14,7 @@ Each call of a `Model` is a *pass*: TF1's rules hold within it and restart in th
 """
 
 import contextlib
+import functools
 import inspect
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -24,10 +25,11 @@ import tensorflow as tf
 from tfreg import collections, regularizers
 from tfreg.collections import scopes, store, terms
 from tfreg.layers import freezing
-from tfreg.tf1 import arg_scopes, initializers, variable_scopes
+from tfreg.tf1 import initializers, variable_scopes
 
 GraphKeys = store.GraphKeys
 Initializer = variable_scopes.Initializer
+Constraint = Callable[[Any], Any]  # The updated value -> the value to keep.
 
 
 class VariableStore(freezing.Freezable):
@@ -80,6 +82,7 @@ class VariableStore(freezing.Freezable):
         initializer: Initializer,
         trainable: bool,
         keys: Sequence[Hashable],
+        constraint: Constraint | None = None,
     ) -> tuple[tf.Variable, bool]:
         """Returns the variable of a full name, and whether it is new.
 
@@ -93,12 +96,16 @@ class VariableStore(freezing.Freezable):
         # Created eagerly, and outside the current name scope.
         with tf.init_scope(), tf.name_scope(""):
             place = (self.seed, zlib.crc32(name.encode()) >> 1)
-            value = _compute_initial(name, shape, dtype, initializer, place)
+            value = initializers.compute_initial(name, shape, dtype, initializer, place)
             # The first replica's updates are kept, as with model_deploy's clones.
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
             aggregation = tf.VariableAggregation.NONE if trainable else first
             variable = tf.Variable(
-                value, trainable=trainable, name=name, aggregation=aggregation
+                value,
+                trainable=trainable,
+                name=name,
+                constraint=constraint,
+                aggregation=aggregation,
             )
             # Inside init_scope: a checkpoint restored before assigns its value now.
             self.variables_by_name[name] = variable
@@ -156,62 +163,6 @@ def _check_same(
         )
 
 
-def _compute_initial(
-    name: str,
-    shape: Sequence[int] | None,
-    dtype: tf.DType,
-    initializer: Initializer,
-    place: initializers.Seed,
-) -> tf.Tensor:
-    if isinstance(initializer, type):
-        initializer = initializer()
-    if initializer is None:
-        default = initializers.xavier_initializer()
-        initializer = default if dtype.is_floating else tf.zeros_initializer()
-    if not callable(initializer):
-        if shape is not None:
-            raise ValueError(
-                f"shape of {name} must be left out if its initializer is a value, "
-                f"got {shape!r}: leave it out, or use tf.constant_initializer"
-            )
-        return tf.convert_to_tensor(_evaluate(name, initializer))
-    if shape is None:
-        return tf.convert_to_tensor(_call_without_shape(name, initializer))
-    sizes = tf.TensorShape(shape)
-    if not sizes.is_fully_defined():
-        raise ValueError(
-            f"shape of {name} must be known, got {sizes}: give all dimensions"
-        )
-    if isinstance(initializer, initializers.VarianceScaling):
-        value = initializer(sizes.as_list(), dtype, place)
-    else:
-        value = initializer(sizes.as_list(), dtype=dtype)
-    return tf.ensure_shape(tf.cast(value, dtype), sizes)
-
-
-def _evaluate(name: str, value: Any) -> Any:
-    """Returns a value that is valid outside the trace it was computed in."""
-    if not tf.is_tensor(value) or hasattr(value, "numpy"):
-        return value
-    static = tf.get_static_value(value)
-    if static is None:
-        raise ValueError(
-            f"initializer of {name} must be known when the variable is created, got "
-            f"{value!r} of a trace: pass a function, or call the model eagerly once"
-        )
-    return static
-
-
-def _call_without_shape(name: str, initializer: Callable[..., Any]) -> Any:
-    try:
-        return initializer()
-    except TypeError as error:
-        raise ValueError(
-            f"shape of {name} must be given, got None with {initializer!r}, which "
-            "takes a shape: pass the shape"
-        ) from error
-
-
 @scopes.do_not_convert
 def get_variable(
     name: str,
@@ -221,6 +172,9 @@ def get_variable(
     regularizer: terms.Regularizer | None = None,
     trainable: bool | None = None,
     collections: Sequence[Hashable] | None = None,
+    *,
+    custom_getter: Callable[..., Any] | None = None,
+    constraint: Constraint | None = None,
 ) -> tf.Variable:
     """Returns the variable of a name, which the first forward pass creates.
 
@@ -235,6 +189,9 @@ def get_variable(
             `no_regularizer`: none.
         trainable: whether the variable is trained; None: True.
         collections: keys that a new variable is added to; None: GLOBAL_VARIABLES.
+        custom_getter: as for `variable_scope`; None: the scope's.
+        constraint: callable, the updated value -> the value to keep, applied by the
+            optimizer; None: the scope's.
 
     Raises:
         ValueError: the pass has the variable already, without reuse; it doesn't exist,
@@ -243,7 +200,15 @@ def get_variable(
     Source: `tf.compat.v1.get_variable`.
     """
     variable, _ = find_variable(
-        name, shape, dtype, initializer, regularizer, trainable, collections
+        name,
+        shape,
+        dtype,
+        initializer,
+        regularizer,
+        trainable,
+        collections,
+        constraint,
+        custom_getter,
     )
     return variable
 
@@ -256,25 +221,61 @@ def find_variable(
     regularizer: terms.Regularizer | None,
     trainable: bool | None,
     collections: Sequence[Hashable] | None,
-) -> tuple[tf.Variable, bool]:
-    """Returns the variable of `get_variable`, and whether it is new.
+    constraint: Constraint | None = None,
+    custom_getter: Callable[..., Any] | None = None,
+) -> tuple[Any, list[tf.Variable]]:
+    """Returns the result of `get_variable`, and the variables that it has created.
 
     The arguments and the errors are those of `get_variable`.
     """
     current = variable_scopes.get_pass(f"get_variable({name!r})")
-    scope, owner = current.scope, current.owner
-    full_name, trainable = scope.join(name), trainable is not False
-    _check_reuse(full_name, current)
-    current.seen.add(full_name)
+    scope = current.scope
+    created: list[tf.Variable] = []
+    find = functools.partial(_find, current, created)
+    initializer = scope.initializer if initializer is None else initializer
+    full_name = scope.join(name)
+    arguments = {
+        "name": full_name,
+        "shape": shape,
+        "dtype": _find_dtype(full_name, dtype, scope.dtype, initializer),
+        "initializer": initializer,
+        "regularizer": scope.regularizer if regularizer is None else regularizer,
+        "trainable": trainable is not False,
+        "collections": collections,
+        "constraint": scope.constraint if constraint is None else constraint,
+    }
+    getter = custom_getter or scope.custom_getter
+    variable = getter(getter=find, **arguments) if getter else find(**arguments)
+    return variable, created
+
+
+def _find(
+    current: variable_scopes.Pass,
+    created: list[tf.Variable],
+    name: str,
+    shape: Sequence[int] | None = None,
+    dtype: Any = None,
+    initializer: Initializer = None,
+    regularizer: terms.Regularizer | None = None,
+    reuse: Any = None,  # The scope's counts; TF1's getter has it in this place.
+    trainable: bool = True,
+    collections: Sequence[Hashable] | None = None,
+    constraint: Constraint | None = None,
+) -> tf.Variable:
+    """Returns the variable of a full name, and lists it if it is new."""
+    del reuse
+    _check_reuse(name, current)
+    current.seen.add(name)
     keys = list_keys(GraphKeys.GLOBAL_VARIABLES if collections is None else collections)
     keys += [GraphKeys.TRAINABLE_VARIABLES] * trainable
-    initializer = scope.initializer if initializer is None else initializer
-    dtype = _find_dtype(full_name, dtype, scope.dtype, initializer)
-    variable, is_new = owner.get(full_name, shape, dtype, initializer, trainable, keys)
-    regularizer = scope.regularizer if regularizer is None else regularizer
-    if is_new and regularizer is not None:
+    dtype = _find_dtype(name, dtype, current.scope.dtype, initializer)
+    variable, is_new = current.owner.get(
+        name, shape, dtype, initializer, trainable, keys, constraint
+    )
+    if is_new:
+        created.append(variable)
         add_regularizer(name, regularizer, variable)
-    return variable, is_new
+    return variable
 
 
 def list_keys(keys: Any) -> list[Hashable]:
@@ -312,13 +313,12 @@ def _find_dtype(
 
 
 def add_regularizer(
-    name: str, regularizer: terms.Regularizer, variable: tf.Variable
+    name: str, regularizer: terms.Regularizer | None, variable: tf.Variable
 ) -> None:
-    """Adds a term to a new variable, under a name in the current scope."""
-    if regularizer is not regularizers.no_regularizer:
+    """Adds a term of a full name to a new variable, if there is a regularizer."""
+    if regularizer not in (None, regularizers.no_regularizer):
         current = variable_scopes.get_pass(f"get_variable({name!r})")
-        full_name = current.scope.join(name)
-        current.owner.collections.add_term(full_name, regularizer, [variable])
+        current.owner.collections.add_term(name, regularizer, [variable])
 
 
 def trainable_variables(scope: str | None = None) -> list[tf.Variable]:
@@ -352,40 +352,3 @@ def model_variables(scope: str | None = None) -> list[tf.Variable]:
     Source: `tf.compat.v1.model_variables`.
     """
     return collections.get_collection(GraphKeys.MODEL_VARIABLES, scope)
-
-
-@arg_scopes.add_arg_scope
-def variable(
-    name: str,
-    shape: Sequence[int] | None = None,
-    dtype: Any = None,
-    initializer: Initializer = None,
-    regularizer: terms.Regularizer | None = None,
-    trainable: bool = True,
-    collections: Sequence[Hashable] | None = None,
-) -> tf.Variable:
-    """Returns `get_variable` of the same arguments, with defaults of an arg_scope.
-
-    Source: `tf.contrib.framework.variable`.
-    """
-    return get_variable(
-        name, shape, dtype, initializer, regularizer, trainable, collections
-    )
-
-
-@arg_scopes.add_arg_scope
-def model_variable(
-    name: str,
-    shape: Sequence[int] | None = None,
-    dtype: Any = tf.float32,
-    initializer: Initializer = None,
-    regularizer: terms.Regularizer | None = None,
-    trainable: bool = True,
-    collections: Sequence[Hashable] | None = None,
-) -> tf.Variable:
-    """Returns `variable` of the same arguments, also added to MODEL_VARIABLES.
-
-    Source: `tf.contrib.framework.model_variable`.
-    """
-    keys = [*(collections or ()), GraphKeys.GLOBAL_VARIABLES, GraphKeys.MODEL_VARIABLES]
-    return variable(name, shape, dtype, initializer, regularizer, trainable, keys)

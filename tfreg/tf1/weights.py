@@ -10,14 +10,14 @@ The trap: TF1 applied a layer's own regularizer *and* its scope's, under the nam
 
 import dataclasses
 import functools
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfreg import collections
-from tfreg.collections import scopes, store, terms
-from tfreg.tf1 import initializers, variable_scopes, variables
+from tfreg.collections import store, terms
+from tfreg.tf1 import collecting, initializers, variable_scopes, variables
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 Collections = Any  # A key or a list of keys; for variables also a dict, group -> keys.
@@ -57,6 +57,7 @@ class Maker:
         initializer: Initializer,
         regularizer: Regularizer | None = None,
         group: str | None = None,
+        constraint: Any = None,
     ) -> tf.Variable:
         """Returns the variable, which the first pass creates.
 
@@ -67,14 +68,24 @@ class Maker:
             initializer: as for `get_variable`.
             regularizer: in addition to the scope's.
             group: key in `collections` if it is a dict; None: the name.
+            constraint: as for `get_variable`.
         """
         keys = [*self._list_keys(group or name), *self.keys]
         in_place = regularizer if self.replace else None
-        variable, is_new = variables.find_variable(
-            name, shape, self.dtype, initializer, in_place, self.trainable, keys
+        variable, created = variables.find_variable(
+            name,
+            shape,
+            self.dtype,
+            initializer,
+            in_place,
+            self.trainable,
+            keys,
+            constraint,
         )
-        if is_new and regularizer is not None and not self.replace:
-            variables.add_regularizer(kind, regularizer, variable)
+        if not self.replace:
+            for new in created:
+                full_name = variable_scopes.join(kind)
+                variables.add_regularizer(full_name, regularizer, new)
         return variable
 
     def make_bias(
@@ -96,15 +107,12 @@ class Maker:
 
 
 def collect(outputs_collections: Collections, name: str, outputs: tf.Tensor) -> Any:
-    """Adds outputs to collections of the step under a layer's name; returns them.
-
-    In eager code outside a step nothing is collected, since nothing would remove it.
-    """
+    """Adds outputs to collections under a layer's name; returns them."""
     keys = variables.list_keys(outputs_collections)
-    if keys and scopes.get_record() is not None:
+    if keys:
         outputs = tf.identity(outputs)
         outputs.aliases, outputs._tfreg_name = [name], f"{name}/outputs"
-        collections.add_to_collections(keys, outputs)
+        collecting.add_to_collections(keys, outputs)
     return outputs
 
 
@@ -129,18 +137,19 @@ def finish(
     return collect(outputs_collections, name, outputs)
 
 
-def check_pair(name: str, value: Any) -> tuple[int, int]:
-    """Returns height and width, which are equal if `value` is an int.
+def check_sizes(name: str, value: Any, count: int = 2) -> list[int]:
+    """Returns a size for each dimension, all equal if `value` is an int.
 
     Raises:
-        ValueError: `value` is neither an int nor a pair.
+        ValueError: `value` is neither an int, of any type, nor `count` of them.
     """
-    sizes = [value, value] if isinstance(value, int) else list(value)
-    if len(sizes) != 2:
+    sizes = [value] * count if isinstance(value, numbers.Integral) else list(value)
+    if len(sizes) != count:
         raise ValueError(
-            f"{name} must be an int or a pair, got {value!r}: write [height, width]"
+            f"{name} must be an int or {count} of them, got {value!r}: write one for "
+            "each dimension of the window"
         )
-    return int(sizes[0]), int(sizes[1])
+    return [int(size) for size in sizes]
 
 
 def find_channels(inputs: tf.Tensor, data_format: str, rank: int | None = None) -> int:
@@ -194,14 +203,16 @@ def convolve(
     data_format: str,
     rate: Any,
 ) -> tf.Tensor:
-    """Returns a 2D convolution of the inputs, plus a bias."""
+    """Returns a convolution of 1 to 3 dimensions, plus a bias."""
+    rank = inputs.shape.rank
+    window = "DHW"[5 - rank :]
     outputs = tf.nn.convolution(
         inputs,
         kernel,
-        check_pair("stride", stride),
+        check_sizes("stride", stride, rank - 2),
         padding.upper(),
-        data_format,
-        check_pair("rate", rate),
+        f"NC{window}" if data_format == "NCHW" else f"N{window}C",
+        check_sizes("rate", rate, rank - 2),
     )
     return outputs if bias is None else tf.nn.bias_add(outputs, bias, data_format)
 
@@ -215,7 +226,7 @@ def convolve_transposed(
     data_format: str,
 ) -> tf.Tensor:
     """Returns the transpose of a 2D convolution, plus a bias."""
-    strides, padding = check_pair("stride", stride), padding.upper()
+    strides, padding = check_sizes("stride", stride), padding.upper()
     first = data_format.index("H")
     sizes = tf.unstack(tf.shape(inputs))
     static = inputs.shape.as_list()
@@ -243,9 +254,9 @@ def convolve_separable(
 ) -> tf.Tensor:
     """Returns a depthwise, then a pointwise 2D convolution, plus a bias."""
     depthwise, pointwise = kernels
-    y, x = check_pair("stride", stride)
+    y, x = check_sizes("stride", stride)
     strides = [1, 1, y, x] if data_format == "NCHW" else [1, y, x, 1]
-    rates = check_pair("rate", rate)
+    rates = check_sizes("rate", rate)
     outputs = tf.nn.depthwise_conv2d(
         inputs, depthwise, strides, padding.upper(), data_format, rates
     )

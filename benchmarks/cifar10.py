@@ -1,0 +1,160 @@
+"""Trains the CIFAR-10 tutorial in TF1's graph mode and as its port, and compares them.
+
+    python benchmarks/cifar10.py --data_dir=DIR  # holds train/CLASS/*.jpg, or its .zip
+
+The port is what `tfreg port benchmarks/tf1/cifar10_tutorial.py` writes. Both train an
+epoch from the same weights on the same batches; the sides take turns of a few steps, so
+that a machine whose speed drifts favours none.
+"""
+
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+import types
+import zipfile
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import tfreg
+from tfreg.porting import rewriting
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of images", required=True)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "examples a step", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 1, "epochs", lower_bound=1)
+
+TUTORIAL = pathlib.Path(__file__).with_name("tf1") / "cifar10_tutorial.py"
+SIZE = 24  # The tutorial's crop.
+TURN = 4  # Steps.
+v1 = tf.compat.v1
+
+
+def read_images(folder):
+    """Returns standardized crops `[n, 24, 24, 3]` and labels of a folder of JPEGs."""
+    images, labels = [], []
+    classes = sorted(path for path in (folder / "train").iterdir() if path.is_dir())
+    for label, path in enumerate(classes):
+        for file in sorted(path.glob("*.jpg")):
+            image = tf.io.decode_jpeg(file.read_bytes()).numpy()
+            low = (image.shape[0] - SIZE) // 2
+            image = image[low : low + SIZE, low : low + SIZE].astype(np.float32)
+            deviation = max(image.std(), image.size**-0.5)
+            images.append((image - image.mean()) / deviation)
+            labels.append(label)
+    return np.stack(images), np.array(labels, np.int64)
+
+
+def unpack(folder, target):
+    """Returns the folder that holds train/, unpacked if it is in a zip."""
+    archives = sorted(folder.glob("*.zip"))
+    if (folder / "train").is_dir() or not archives:
+        return folder
+    with zipfile.ZipFile(archives[0]) as archive:
+        archive.extractall(target)
+    return next(pathlib.Path(target).rglob("train")).parent
+
+
+class Original:
+    """The tutorial in a graph and a session."""
+
+    def __init__(self, batch, weights):
+        script = types.ModuleType("cifar10_tutorial")
+        with mock.patch.dict(sys.modules, {"tensorflow": v1}):
+            exec(TUTORIAL.read_text(), script.__dict__)
+        with tf.Graph().as_default():
+            self._feeds = [v1.placeholder(part.dtype, part.shape) for part in batch]
+            total, losses = script.loss, []
+            script.loss = lambda *args: losses.append(total(*args)) or losses[0]
+            update = script.train(*self._feeds)
+            self._fetches = [losses[0], update]
+            self._session = v1.Session()
+            self._session.run(v1.global_variables_initializer())
+            for variable in v1.trainable_variables():
+                variable.load(weights[variable.op.name], self._session)
+
+    def step(self, *batch):
+        """Returns the loss before an update."""
+        feed = dict(zip(self._feeds, batch, strict=True))
+        return self._session.run(self._fetches, feed)[0]
+
+
+class Port:
+    """The tutorial as the command ports it."""
+
+    def __init__(self, batch):
+        result = rewriting.rewrite(TUTORIAL.read_bytes())
+        if result.left:
+            raise ValueError(f"the port must leave nothing, got {result.left}")
+        script = types.ModuleType("cifar10_port")
+        exec(result.source, script.__dict__)
+        train_step = script.train(None, None)
+        with tfreg.step_scope():
+            train_step.total_loss(*map(tf.constant, batch))  # Creates the weights.
+        self._step = tf.function(train_step)
+        model = train_step.total_loss
+        self.weights = {v.name.partition(":")[0]: v.numpy() for v in model.variables}
+
+    def step(self, *batch):
+        """Returns the loss before an update."""
+        return self._step(*map(tf.constant, batch)).numpy()
+
+
+def run_turns(sides, batches):
+    """Trains the sides in turns; returns the losses and the seconds a step of each."""
+    losses, seconds = {side: [] for side in sides}, {side: [] for side in sides}
+    for first in range(0, len(batches), TURN):
+        turn = batches[first : first + TURN]
+        for name, side in sides.items():
+            start = time.perf_counter()
+            losses[name] += [float(side.step(*batch)) for batch in turn]
+            seconds[name].append((time.perf_counter() - start) / len(turn))
+    return losses, seconds
+
+
+def make_batches(images, labels, batch_size, epochs):
+    """Returns the batches of some epochs, in a seeded order."""
+    rng = np.random.default_rng(0)
+    batches = []
+    for _ in range(epochs):
+        order = rng.permutation(len(images))
+        for first in range(0, len(order) - batch_size + 1, batch_size):
+            rows = order[first : first + batch_size]
+            batches.append((images[rows], labels[rows]))
+    return batches
+
+
+def compare(batches):
+    """Prints what both sides did, and returns the largest difference of the losses."""
+    port = Port(batches[0])
+    original = Original(batches[0], port.weights)
+    sides = {"original": original, "port": port}
+    losses, seconds = run_turns(sides, batches)
+    one, other = (np.array(losses[name]) for name in sides)
+    difference = np.max(np.abs(one - other) / np.abs(one))
+    for name in sides:
+        mean = np.mean(losses[name][-TURN:])
+        # The first turn traces and compiles.
+        median = 1000 * statistics.median(seconds[name][1:] or seconds[name])
+        print(f"{name:9} {median:7.1f} ms a step, last losses {mean:.4f}")
+    pairs = list(zip(seconds["port"], seconds["original"], strict=True))
+    ratio = statistics.median(mine / theirs for mine, theirs in pairs[1:] or pairs)
+    print(f"port / original: {ratio:.2f} of the time")
+    print(f"largest relative difference of a loss: {difference:.1e}")
+    return difference
+
+
+def main(argv):
+    del argv
+    with tempfile.TemporaryDirectory() as target:
+        images, labels = read_images(unpack(pathlib.Path(_DATA_DIR.value), target))
+    batches = make_batches(images, labels, _BATCH_SIZE.value, _EPOCHS.value)
+    print(f"{len(images)} images, {len(batches)} steps of {_BATCH_SIZE.value}")
+    compare(batches)
+
+
+if __name__ == "__main__":
+    app.run(main)
