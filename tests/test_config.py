@@ -55,7 +55,20 @@ PENALTIES = st.one_of(
         }
     ),
 )
+NAMES = st.lists(st.text(min_size=1, max_size=8), max_size=3).map(tuple)
+DATA = st.fixed_dictionaries({}) | st.fixed_dictionaries(
+    {"data": st.text("aé.b/_", min_size=1, max_size=8)},
+    optional={
+        "target": NAMES,
+        "drop": NAMES,
+        "group": st.none() | TEXT,
+        "split": st.sampled_from(["0.8,0.1,0.1", "0.5,0.25,0.25", "part"]),
+        "split_seed": st.integers(0, 2**31 - 1),
+    },
+)
 FIELDS = {
+    "task": st.sampled_from(config.TASKS),
+    "class_weights": st.sampled_from(config.WEIGHTS),
     "dataset": st.sampled_from(config.DATASETS),
     "init_from": st.none() | TEXT,
     "init_pattern": st.sampled_from([".*", "a.*", "a_", "a/"]),
@@ -94,7 +107,10 @@ def configs(draw, fields=tuple(FIELDS)):
     """Draws a Config with some of the fields set."""
     chosen = draw(st.sets(st.sampled_from(fields)))
     values = {name: draw(FIELDS[name]) for name in sorted(chosen)}
-    return make_config(Config(), **draw(PENALTIES), **values)
+    own = draw(DATA)
+    if own:
+        values = {k: v for k, v in values.items() if k not in ("dataset", "data_dir")}
+    return make_config(Config(), **draw(PENALTIES), **values, **own)
 
 
 def make_config(base, **changes):
@@ -109,7 +125,8 @@ def make_config(base, **changes):
 
 def test_every_field_is_drawn():
     names = {field.name for field in dataclasses.fields(Config)}
-    assert names == {"reg", "scale", "reg_on", *FIELDS}
+    own = {"data", "target", "drop", "group", "split", "split_seed"}
+    assert names == {"reg", "scale", "reg_on", *own, *FIELDS}
 
 
 @hypothesis.given(configs())
@@ -126,6 +143,30 @@ def test_fields_that_are_missing_have_their_defaults():
     # So that an older config.json can be read.
     assert config.from_json("{}") == Config()
     assert config.from_json('{"epochs": 3}') == Config(epochs=3)
+
+
+def test_new_fields_leave_the_hashes_of_earlier_versions():
+    # As version 0.1.0 computed them before it read tables.
+    assert Config().get_hash().startswith("8132204382f281ea")
+    old = Config("l2", 1e-3, dataset="npz", data_dir="a.npz", hidden=(8,))
+    assert old.get_hash().startswith("fb4231d6c1898441")
+    assert old.get_run_name() == "npz-mlp8-l2_0.001_kernel-seed0-d1e5edc4"
+    assert Config(task="binary").get_hash() != Config().get_hash()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"target": ("y",)}, "target must be used with data"),
+        ({"split": "part"}, "split must be used with data"),
+        ({"data": "a.csv", "dataset": "mnist"}, "dataset must be left out beside data"),
+        ({"data": "a.csv", "split": "1,0,0"}, "split must be three fractions > 0"),
+        ({"task": "regress"}, "task must be one of auto, classification"),
+    ],
+)
+def test_flags_of_data_are_used_with_data(values, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**values)
 
 
 def test_ints_stand_for_floats():
@@ -417,7 +458,8 @@ def test_a_run_name_is_a_safe_file_name(settings):
     name = settings.get_run_name()
     # What is accepted as --run_name, so that a run can be named by its directory.
     assert Config(run_name=name).get_run_name() == name
-    assert len(name) <= 150 and name.startswith(f"{settings.dataset}-{settings.model}")
+    plain = f"{settings.dataset}-{settings.model}"
+    assert len(name) <= 150 and (settings.data is not None or name.startswith(plain))
     assert config.from_json(settings.to_json()).get_run_name() == name
 
 
@@ -427,6 +469,9 @@ def test_run_names_differ_where_and_only_where_the_runs_do(settings, draw):
     # Close to each other: two or fewer fields are drawn anew.
     changed = draw.draw(st.sets(st.sampled_from(NAMED), max_size=2))
     values = {name: draw.draw(FIELDS[name]) for name in sorted(changed)}
+    if settings.data is not None:
+        values = {k: v for k, v in values.items() if k not in ("dataset", "data_dir")}
+        values |= {"data": settings.data} | draw.draw(DATA)
     if draw.draw(st.booleans()):
         values |= {"scale": None, "reg_on": ("kernel",)} | draw.draw(PENALTIES)
     other = make_config(settings, **values)

@@ -310,7 +310,7 @@ def test_targets_are_learnt_without_an_accuracy(tmp_path, rng):
     np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
     settings = make_settings(path, tmp_path, epochs=40, learning_rate=0.03)
     result = runs.train(settings)
-    assert set(result["test"]) == {"loss"}
+    assert set(result["test"]) == {"loss", "mean_absolute_error", "r2"}
     assert result["test"]["loss"] < 0.1 * np.square(y).mean()
     assert runs.evaluate(tmp_path / "a") == result["test"]
 

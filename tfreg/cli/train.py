@@ -19,6 +19,7 @@ USAGE = """
 Trains a model with penalties and writes its directory, runs/NAME/.
 
   tfreg train --reg=l2 --scale=1e-4
+  tfreg train --data=houses.csv --target=price
   tfreg train --reg='l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'
   tfreg train --config=runs/NAME/config.json --run_name=again
   tfreg train --resume --run=runs/NAME
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     settings = commandline.make_config(values, _read_base(values))
     if values["dry_run"].value:
         process.import_tensorflow()
-        runs.show(settings)
+        runs.show(settings, signals.log)
         return 0
     if not _may_have_workers(settings):
         # Fails early: runs.train claims it again, seconds later.

@@ -9,6 +9,7 @@ from tfreg.data.indexed import Indexed
 from tfreg.data.pictures import images, load_images
 from tfreg.data.pipeline import Pipeline
 from tfreg.data.streams import stream
+from tfreg.data.tables import load_table
 from tfreg.data.tfrecords import records
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "images",
     "load",
     "load_images",
+    "load_table",
     "permute",
     "records",
     "stream",

@@ -18,18 +18,25 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg.collections import store
-from tfreg.runs import builder, config, console, directories, finished, results
+from tfreg.runs import builder, config, console, directories, inputs, results
 from tfreg.training import batches, reports, strategies
 
 
-def show(settings: config.Config) -> None:
+def show(
+    settings: config.Config, log: Callable[[str], None] = lambda text: None
+) -> None:
     """Prints the table of variables and the losses of one batch; writes nothing.
+
+    Args:
+        settings: of the run.
+        log: called with messages for the user.
 
     Raises:
         ValueError: as for `build`.
     """
     with store.Store().as_default():
-        run = builder.build(settings)
+        run = builder.build(settings, log=log)
+        console.show_task(run.dataset)
         console.show_step(run.loop.step)
         size = run.loop.batch_size
         train = run.dataset.train
@@ -98,9 +105,13 @@ def _train(
     """Builds the run and trains it, in the claimed directory if there is one."""
     started = time.perf_counter()
     is_new = not (resume and directories.has_begun(path))
-    run = builder.build(settings, strategy, log=log, is_new=is_new)
+    # A run of an earlier version, without a reader, may have kept nothing.
+    is_kept = not is_new and settings.data is not None
+    dataset = inputs.load(settings, log, inputs.read(path) if is_kept else None)
+    console.show_task(dataset)
+    run = builder.build(settings, strategy, dataset, log, is_new)
     trained = builder.make_trainer(run, path, started, log=log)
-    trained.extra[directories.DATA] = finished.describe_inputs(run.dataset).to_json()
+    trained.extra[directories.DATA] = inputs.describe(run.dataset).to_json()
     return trained.run(
         settings.epochs, resume, is_interrupted=is_interrupted, claim=claim
     )
@@ -109,6 +120,7 @@ def _train(
 def evaluate(
     directory: str | os.PathLike,
     data_dir: str | None = None,
+    source: str | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
     """Evaluates the saved model of a run on the test set.
@@ -116,29 +128,42 @@ def evaluate(
     Args:
         directory: of the run.
         data_dir: path of the data, if they have moved.
+        source: path of a file of which to evaluate all rows, in place of the test set.
         log: called with a message if the run isn't finished.
 
     Returns:
-        The loss and, with classes, the accuracy.
+        The loss and the metrics.
 
     Raises:
         directories.DirectoryError: the directory isn't a run's.
+        data.DataError: the data can't be read, or aren't those of the run.
         manifests.CheckpointError: its checkpoint is missing or damaged.
         ValueError: as for `build`.
     """
-    settings = directories.read_config(pathlib.Path(directory, directories.CONFIG))
+    path = pathlib.Path(directory)
+    settings = directories.read_config(path / directories.CONFIG)
     if data_dir is not None:
         settings = dataclasses.replace(settings, data_dir=data_dir)
+    known = inputs.read(path) if settings.data is not None else None
+    if source is not None and known is None:
+        raise ValueError(
+            f"data must be used with a run on a file, got {source!r} for one on "
+            f"{settings.dataset}: write --data_dir"
+        )
     # One device is enough, and no other worker is needed.
     settings = dataclasses.replace(settings, strategy="one", logical_devices=0)
     with store.Store().as_default():
-        run = builder.build(settings, is_new=False)
+        dataset = inputs.load(settings, log, known)
+        test = dataset.test
+        if source is not None and known is not None:
+            test = known.reader.load(source)
+        run = builder.build(settings, dataset=dataset, is_new=False)
         trained = builder.make_trainer(run, log=log)
-        trained.restore(pathlib.Path(directory))
+        trained.restore(path)
         if not trained.has_ended(settings.epochs):
             log(
                 "the run isn't finished: evaluating its checkpoint after "
                 f"{trained.num_steps} steps"
             )
         trained.restore_best()
-        return results.get_losses(trained.evaluate(run.dataset.test))
+        return results.get_losses(trained.evaluate(test))
