@@ -15,6 +15,7 @@ from sklearn import metrics
 import tfreg
 from tfreg import runs
 from tfreg.cli import commands
+from tfreg.data import splits, tasks
 from tfreg.runs import config, directories
 
 KINDS = {
@@ -23,6 +24,7 @@ KINDS = {
     "classification": ["kind"],
     "multilabel": ["garden", "garage"],
 }
+PARTS = (0.8, 0.1, 0.1)
 DROPPED = ("price", "sold", "kind", "garden", "garage")
 
 
@@ -66,6 +68,8 @@ def train(folder, kind, **changes):
             learning_rate=0.01,
             logdir=str(folder),
             run_name=kind,
+            strategy="one",
+            compile="graph",
             **changes,
         )
         runs.train(settings)
@@ -83,9 +87,7 @@ def test_a_run_on_a_table_predicts_its_test_results(kind, folder):
     assert run.inputs.task.kind == kind
     assert runs.evaluate(path) == pytest.approx(result, rel=1e-6)
     assert run.evaluate(folder / "houses.csv").keys() == result.keys()
-    from tfreg.data import splits
-
-    rows = splits.draw(150, (0.8, 0.1, 0.1), 0)["test"]
+    rows = splits.draw(150, PARTS, 0)["test"]
     frame = pd.read_csv(folder / "houses.csv").iloc[rows]
     got = run.predict(frame)
     y = frame[KINDS[kind]].to_numpy()
@@ -143,6 +145,64 @@ def test_an_exported_model_takes_columns_and_needs_no_tfreg(kind, folder, tmp_pa
     np.testing.assert_allclose(outputs[key], want.values, 1e-6, 1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_report_is_that_of_scikit_learn(kind, folder):
+    path = train(folder, kind)
+    report = json.loads((path / "result.json").read_text())["report"]
+    split = runs.inputs.load(directories.read_config(path / "config.json")).test
+    rows = pd.read_csv(folder / "houses.csv").iloc[splits.draw(150, PARTS, 0)["test"]]
+    got, y = tfreg.load_run(path).predict(rows), rows[KINDS[kind]].to_numpy()
+    assert len(split) == len(y)
+    if kind == "regression":
+        error = metrics.root_mean_squared_error(y, got.values)
+        row = report["targets"]["price"]
+        assert row["root_mean_squared_error"] == pytest.approx(error, rel=1e-4)
+        assert row["r2"] == pytest.approx(metrics.r2_score(y, got.values), rel=1e-4)
+        return
+    columns = y.T if kind == "multilabel" else [y[:, 0] == n for n in report["classes"]]
+    labels = (
+        got.labels.T
+        if kind == "multilabel"
+        else [got.labels == name for name in report["classes"]]
+    )
+    for k, row in enumerate(report["classes"].values()):
+        want = metrics.precision_recall_fscore_support(
+            columns[k], labels[k], average="binary", zero_division=0
+        )
+        assert [row["precision"], row["recall"], row["f1"]] == pytest.approx(want[:3])
+        assert row["support"] == sum(columns[k])
+        if 0 < sum(columns[k]) < len(y):
+            auc = metrics.roc_auc_score(columns[k], got.values[:, k])
+            assert row["auc"] == pytest.approx(auc)
+    if kind != "multilabel":
+        want = metrics.confusion_matrix(y, got.labels, labels=list(report["classes"]))
+        assert report["confusion"] == want.tolist()
+        assert report["macro_f1"] == pytest.approx(
+            metrics.f1_score(y[:, 0], got.labels, average="macro", zero_division=0)
+        )
+        assert list((path / "test").glob("events*"))
+    lines = runs.scoring.format(report).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_report_of_many_classes_fits_a_terminal():
+    rng = np.random.default_rng(0)
+    values = rng.random((500, 12))
+    y = np.where(rng.random(500) < 0.5, values.argmax(1), rng.integers(0, 11, 500))
+    task = tasks.Task("classification")
+    report = runs.scoring.score(task, y, values, 12)
+    want = metrics.confusion_matrix(y, values.argmax(1), labels=np.arange(12))
+    assert report["confusion"] == want.tolist()
+    assert report["classes"]["11"]["auc"] is not None
+    lines = runs.scoring.format(report).splitlines()
+    assert max(map(len, lines)) <= 80 and " taken for " in lines[-1]
+    ties = np.round(values[:, 0], 1)
+    auc = runs.scoring.compute_auc(y == 0, ties)
+    assert auc == pytest.approx(metrics.roc_auc_score(y == 0, ties))
+    assert runs.scoring.draw(want).shape == (312, 312, 1)
+    assert runs.scoring.score(task, y, np.zeros((500, 101)), 101) is None
+
+
 def call(*argv):
     return commands.main(["tfreg", *map(str, argv)])
 
@@ -162,6 +222,8 @@ def test_the_command_line_goes_from_a_file_to_predictions(
     assert path.name.startswith("houses-mlp128-none-target=sold")
     assert call("evaluate", f"--run={path}") == 0
     assert json.loads(capsys.readouterr().out) == read_test(path)
+    assert call("evaluate", f"--run={path}", f"--data={flags[0][7:]}", "--report") == 0
+    assert "true \\ predicted" in capsys.readouterr().out
     new = [f"--run={path}", f"--data={folder / 'new.csv'}"]
     assert call("predict", *new, "--output=whole.csv") == 0
     with open("whole.csv", encoding="utf-8") as file:
@@ -221,7 +283,11 @@ def test_a_killed_run_on_a_table_ends_with_the_same_weights(folder, tmp_path):
     ("argv", "status", "message"),
     [
         (["--data=no.csv", "--target=y"], 3, "No such file"),
-        (["--data=houses.txt", "--target=y"], 3, "data must be a file with one of"),
+        (
+            ["--data=houses.txt", "--target=y"],
+            3,
+            "data must be a folder of images, or a file with",
+        ),
         (["--data={csv}"], 3, "write --target= and one of age of house, city"),
         (["--data={csv}", "--target=prize"], 3, "must have the column 'prize'"),
         (["--target=price"], 2, "target must be used with data"),

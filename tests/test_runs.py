@@ -90,6 +90,7 @@ def test_a_run_leaves_config_events_checkpoint_and_result(trained):
         "events.out.",
         "train/events.out.",
         "validation/events.out.",
+        "test/events.out.",
     } | {
         f"checkpoints/step-{step:010d}/{name}"
         for step in (0, 10)
@@ -112,6 +113,7 @@ def test_the_result_says_how_far_how_fast_how_good_and_on_what(trained):
         "device",
         "replicas",
         "compile",
+        "report",
     }
     assert result["compile"] == {"mode": "xla", "reasons": []}
     # 150 pictures, 15 of them for validation, are 5 steps of 27; 49 pixels each.

@@ -19,7 +19,7 @@ USAGE = """
 Prints loss and metrics of a finished run on its test set, as JSON.
 
   tfreg evaluate --run=runs/NAME
-  tfreg evaluate --run=runs/NAME --data=new.csv
+  tfreg evaluate --run=runs/NAME --data=new.csv --report
 
 In a checkout, `python scripts/evaluate.py` is `tfreg evaluate`.
 """
@@ -35,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
     }
     for name, text in texts.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
+    text = "also print each class or target, and the confusion matrix"
+    flags.DEFINE_bool("report", False, text, flag_values=values)
     if commandline.wants_help(argv):
         print(commandline.format_help(USAGE, values), end="")
         return 0
@@ -43,5 +45,12 @@ def main(argv: Sequence[str]) -> int:
     data_dir, source = values["data_dir"].value, values["data"].value
     directories.read_config(pathlib.Path(run, directories.CONFIG))  # May raise.
     process.import_tensorflow()
-    print(json.dumps(runs.evaluate(run, data_dir, source, signals.log)))
+    has_report = bool(values["report"].value)
+    losses = runs.evaluate(run, data_dir, source, signals.log, has_report)
+    report = losses.pop("report", None)
+    print(json.dumps(losses))
+    if report is not None:
+        from tfreg.runs import scoring
+
+        print(f"\n{scoring.format(report)}")
     return 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         inputs,
         results,
         runner,
+        scoring,
         trainer,
         weights,
     )
@@ -47,6 +48,7 @@ _MODULES = (
     "inputs",
     "results",
     "runner",
+    "scoring",
     "trainer",
     "weights",
 )

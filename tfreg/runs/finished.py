@@ -22,11 +22,10 @@ import tensorflow as tf
 
 from tfreg import data
 from tfreg.collections import store
-from tfreg.runs import builder, config, directories, inputs, results
-from tfreg.training import batches, files
+from tfreg.runs import builder, config, directories, inputs, results, serving
+from tfreg.training import files
 
 FORMATS = ("savedmodel", "tflite")
-_BATCH = 1024
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,21 +101,7 @@ class FinishedRun:
         self._predict = tf.function(self._compute, [spec])
 
     def _compute(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns probabilities and labels, or values, of encoded inputs."""
-        step, kind = self._run.loop.step, self.inputs.task.kind
-        x = batches.scale_pixels(x, self.inputs.pixels)
-        x = tf.cast(x, step.dtype) if x.dtype.is_floating else x
-        outputs = tf.cast(step.adapted(x, training=False), tf.float32)
-        if kind == "regression":
-            shape = [-1, *self.inputs.target_shape]
-            return {"values": tf.reshape(outputs, shape)}
-        if kind == "multilabel":
-            labels = tf.cast(outputs > 0, tf.int32)
-            return {"probabilities": tf.sigmoid(outputs), "labels": labels}
-        if kind == "binary":
-            outputs = tf.concat([tf.zeros_like(outputs), outputs], 1)
-        labels = tf.argmax(outputs, -1, tf.int32)
-        return {"probabilities": tf.nn.softmax(outputs), "labels": labels}
+        return serving.compute(self._run.loop.step, self.inputs, x)
 
     def predict(self, x: Any) -> Prediction:
         """Returns the predictions of inputs as they are in the file.
@@ -172,8 +157,10 @@ class FinishedRun:
 
     def _iterate(self, x: np.ndarray, start: int) -> Iterator[Prediction]:
         classes = self.inputs.task.classes
-        for first in range(start, len(x), _BATCH):
-            part = tf.constant(np.asarray(x[first : first + _BATCH], self.inputs.dtype))
+        for first in range(start, len(x), serving.BATCH):
+            part = tf.constant(
+                np.asarray(x[first : first + serving.BATCH], self.inputs.dtype)
+            )
             outputs = {k: v.numpy() for k, v in self._predict(part).items()}
             labels = outputs.pop("labels", None)
             labels = np.array(classes)[labels] if classes else labels

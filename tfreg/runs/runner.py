@@ -11,15 +11,27 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from tfreg import data
 from tfreg.collections import store
-from tfreg.runs import builder, config, console, directories, inputs, results
-from tfreg.training import batches, reports, strategies
+from tfreg.runs import (
+    builder,
+    config,
+    console,
+    directories,
+    inputs,
+    results,
+    scoring,
+    serving,
+    trainer,
+)
+from tfreg.training import batches, files, reports, strategies
 
 
 def show(
@@ -112,9 +124,34 @@ def _train(
     run = builder.build(settings, strategy, dataset, log, is_new)
     trained = builder.make_trainer(run, path, started, log=log)
     trained.extra[directories.DATA] = inputs.describe(run.dataset).to_json()
-    return trained.run(
+    result = trained.run(
         settings.epochs, resume, is_interrupted=is_interrupted, claim=claim
     )
+    result["report"] = report = _report(trained, run.dataset, run.dataset.test)
+    if claim is not None:
+        files.write(path / directories.RESULT, results.to_json(result))
+        if report and "confusion" in report:
+            _show_confusion(path / "test", trained.num_steps, report["confusion"])
+    return result
+
+
+def _report(
+    trained: trainer.Trainer, dataset: data.Dataset, split: data.Split
+) -> dict[str, Any] | None:
+    """Returns the report on a part of the data; see `scoring.score`."""
+    kept = inputs.describe(dataset)
+    with trained.averaged():
+        values = serving.predict(trained.loop.step, kept, split.x)
+    return scoring.score(kept.task, split.y, values, dataset.num_classes)
+
+
+def _show_confusion(path: pathlib.Path, step: int, confusion: Any) -> None:
+    """Writes the confusion matrix as a picture for TensorBoard."""
+    shutil.rmtree(path, ignore_errors=True)  # Of an earlier, shorter run.
+    writer = tf.summary.create_file_writer(str(path))
+    with writer.as_default(step):
+        tf.summary.image("confusion", scoring.draw(confusion)[tf.newaxis])
+    writer.close()
 
 
 def evaluate(
@@ -122,7 +159,8 @@ def evaluate(
     data_dir: str | None = None,
     source: str | None = None,
     log: Callable[[str], None] = lambda text: None,
-) -> dict[str, float]:
+    report: bool = False,
+) -> dict[str, Any]:
     """Evaluates the saved model of a run on the test set.
 
     Args:
@@ -130,6 +168,7 @@ def evaluate(
         data_dir: path of the data, if they have moved.
         source: path of a file of which to evaluate all rows, in place of the test set.
         log: called with a message if the run isn't finished.
+        report: whether to add `report`, see `scoring.score`.
 
     Returns:
         The loss and the metrics.
@@ -166,4 +205,7 @@ def evaluate(
                 f"{trained.num_steps} steps"
             )
         trained.restore_best()
-        return results.get_losses(trained.evaluate(test))
+        losses = results.get_losses(trained.evaluate(test))
+        if report:
+            losses["report"] = _report(trained, dataset, test)
+        return losses
