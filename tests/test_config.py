@@ -64,6 +64,7 @@ DATA = st.fixed_dictionaries({}) | st.fixed_dictionaries(
         "group": st.none() | TEXT,
         "split": st.sampled_from(["0.8,0.1,0.1", "0.5,0.25,0.25", "part"]),
         "split_seed": st.integers(0, 2**31 - 1),
+        "image_size": st.none() | st.sampled_from(["8x8", "12x1024"]),
     },
 )
 FIELDS = {
@@ -125,7 +126,7 @@ def make_config(base, **changes):
 
 def test_every_field_is_drawn():
     names = {field.name for field in dataclasses.fields(Config)}
-    own = {"data", "target", "drop", "group", "split", "split_seed"}
+    own = {"data", "target", "drop", "group", "split", "split_seed", "image_size"}
     assert names == {"reg", "scale", "reg_on", *own, *FIELDS}
 
 
@@ -161,6 +162,7 @@ def test_new_fields_leave_the_hashes_of_earlier_versions():
         ({"split": "part"}, "split must be used with data"),
         ({"data": "a.csv", "dataset": "mnist"}, "dataset must be left out beside data"),
         ({"data": "a.csv", "split": "1,0,0"}, "split must be three fractions > 0"),
+        ({"data": "a", "image_size": "32"}, "image_size must be HEIGHTxWIDTH"),
         ({"task": "regress"}, "task must be one of auto, classification"),
     ],
 )

@@ -8,6 +8,7 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from sklearn import datasets, metrics
 
 from tfreg.cli import commands
@@ -25,7 +26,27 @@ def check_diabetes():
     assert metrics.r2_score(frame["target"], got["target"]) > 0.4
 
 
-WALKS = {"diabetes": (write_diabetes, check_diabetes)}
+def write_digits():
+    digits = datasets.load_digits()
+    for i, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        folder = pathlib.Path("digits", str(label))
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.uint8(image[..., np.newaxis] * 15)
+        png = tf.io.encode_png(pixels).numpy()
+        (folder / f"{i:04}.png").write_bytes(png)
+
+
+def check_digits():
+    got = pd.read_csv("predictions.csv")
+    assert list(got)[:3] == ["file", "label", "probability_0"]
+    truth = [int(path.split("/")[1]) for path in got["file"]]
+    assert len(got) == 1797 and np.mean(got["label"] == truth) > 0.9
+
+
+WALKS = {
+    "diabetes": (write_diabetes, check_diabetes),
+    "digits": (write_digits, check_digits),
+}
 
 
 @pytest.mark.parametrize("name", WALKS)
@@ -36,7 +57,7 @@ def test_the_commands_of_the_page_go_from_a_file_to_predictions(
     write, check = WALKS[name]
     write()
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
-    (block,) = [block for block in blocks if f"runs/{name}\n" in block]
+    (block,) = [block for block in blocks if f"--run=runs/{name}" in block]
     lines = block.replace("\\\n", " ").splitlines()
     assert len(lines) <= 3
     for line in lines:

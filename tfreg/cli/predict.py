@@ -8,6 +8,7 @@ It reads and writes a part at a time, so that the memory doesn't grow with the f
 import csv
 import io
 import itertools
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -34,8 +35,8 @@ def main(argv: Sequence[str]) -> int:
     values = flags.FlagValues()
     texts = {
         "run": "directory of the run",
-        "data": "inputs: a file like that of the training, whose target isn't needed; "
-        "of arrays an .npy file, or an .npz file with x",
+        "data": "inputs: a table as that of the training, the target may be missing; a "
+        "folder of images; of arrays an .npy file, or an .npz file with x",
         "output": "the CSV file to write",
     }
     for name, text in texts.items():
@@ -54,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
             "continue it, or choose another path"
         )
     directories.read_config(pathlib.Path(run, directories.CONFIG))
-    x = None if frames.is_table(source) else read_inputs(source)
+    is_own = frames.is_table(source) or os.path.isdir(source)
+    x = None if is_own else read_inputs(source)
     process.import_tensorflow()
     write(run, source, x, output)
     return 0
@@ -97,13 +99,15 @@ def write(run: str, source: str, x: np.ndarray | None, output: pathlib.Path) -> 
     from tfreg import runs
 
     loaded = runs.load_run(run)
-    is_table = loaded.inputs.reader is not None
-    if is_table == (x is not None):
-        kind = "a table" if is_table else "an .npy or .npz file"
+    reader = loaded.inputs.reader
+    if (reader is not None) == (x is not None):
+        kinds = {"table": "a table", "images": "a folder of images"}
+        kind = kinds[reader.describe()["kind"]] if reader else "an .npy or .npz file"
         raise files.DataError(
             f"data must be {kind} as the run was trained on, got {source!r}: convert it"
         )
     header = make_header(loaded.inputs)
+    names = reader.list_files(source) if hasattr(reader, "list_files") else None
     done = _count_rows(output, header)
     row = done or 0
     # Checked before a file is written.
@@ -115,19 +119,20 @@ def write(run: str, source: str, x: np.ndarray | None, output: pathlib.Path) -> 
         if done is None:
             file.write(header)
         for part in itertools.chain([] if first is None else [first], parts):
-            file.write(_format(row, part))
+            file.write(_format(row, part, names))
             file.flush()
             row += len(part.values)
     print(f"{row} predictions in {output}")
 
 
-def _format(row: int, part: Any) -> str:
-    """Returns the lines of predictions."""
+def _format(row: int, part: Any, names: Sequence[str] | None) -> str:
+    """Returns the lines of predictions, which begin with a row or a file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for i, value in enumerate(part.values):
         labels = [] if part.labels is None else np.ravel(part.labels[i]).tolist()
-        writer.writerow([row + i, *labels, *map(repr, np.ravel(value).tolist())])
+        name = row + i if names is None else names[row + i]
+        writer.writerow([name, *labels, *map(repr, np.ravel(value).tolist())])
     return text.getvalue()
 
 
@@ -143,8 +148,9 @@ def make_header(inputs: Any) -> str:
         count = int(np.prod(inputs.target_shape))
         cells = names or [f"value_{k}" for k in range(count)]
         cells = ["value"] if count == 1 and not names else cells
+    first = "file" if hasattr(inputs.reader, "list_files") else "row"
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(["row", *cells])
+    csv.writer(text, lineterminator="\n").writerow([first, *cells])
     return text.getvalue()
 
 

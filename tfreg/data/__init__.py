@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfreg.data.arrays import Dataset, Split, permute
 from tfreg.data.files import NAMES, DataError, load
+from tfreg.data.folders import load_folder
 from tfreg.data.indexed import Indexed
 from tfreg.data.pictures import images, load_images
 from tfreg.data.pipeline import Pipeline
@@ -25,6 +26,7 @@ __all__ = [
     "augment",
     "images",
     "load",
+    "load_folder",
     "load_images",
     "load_table",
     "permute",

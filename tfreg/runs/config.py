@@ -34,7 +34,7 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{names.MAX_LENGTH - 1}}}")
 _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
 _PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
 # Fields of the data of one's own, and all that came after the hashes of the others.
-_OWN = ("target", "drop", "group", "split", "split_seed")
+_OWN = ("target", "drop", "group", "split", "split_seed", "image_size")
 _NEW = ("data", *_OWN, "task", "class_weights")
 
 
@@ -66,7 +66,9 @@ class Config:
         None, "data", "folder of the IDX files, or the .npz file"
     )
     data: str | None = fields.define(
-        None, "data", "a CSV or Parquet file, instead of --dataset"
+        None,
+        "data",
+        "a CSV or Parquet file, or a folder of images, instead of --dataset",
     )
     target: tuple[str, ...] = fields.define(
         (), "data", "column of --data to learn, several with commas"
@@ -81,6 +83,9 @@ class Config:
         "fractions of training, validation and test, or the column that names them",
     )
     split_seed: int = fields.define(0, "data", "seed of the drawn parts")
+    image_size: str | None = fields.define(
+        None, "data", "HEIGHTxWIDTH of the images [they have one size]"
+    )
     task: str = fields.define("auto", "data", ", ".join(TASKS))
     class_weights: str = fields.define("none", "data", ", ".join(WEIGHTS))
     train_examples: int | None = fields.define(
@@ -186,6 +191,23 @@ class Config:
                 f"data must be the name of a file, got {self.data!r}: choose another"
             )
         splits.parse(self.split)
+        self.get_image_size()
+
+    def get_image_size(self) -> tuple[int, int] | None:
+        """Returns (height, width) of the images, or None.
+
+        Raises:
+            ValueError: `image_size` isn't two numbers.
+        """
+        if self.image_size is None:
+            return None
+        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.image_size)
+        if not found:
+            raise ValueError(
+                f"image_size must be HEIGHTxWIDTH, got {self.image_size!r}: write for "
+                "example 32x32"
+            )
+        return int(found[1]), int(found[2])
 
     def _check_choices(self) -> None:
         choices = {

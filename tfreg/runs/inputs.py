@@ -9,6 +9,7 @@ evaluated or asked for predictions uses what its training part has said.
 """
 
 import dataclasses
+import os
 import pathlib
 import zlib
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tfreg import data
-from tfreg.data import frames, tables, tasks
+from tfreg.data import folders, frames, tables, tasks
 from tfreg.runs import config, directories, results
 
 
@@ -92,7 +93,8 @@ def read(path: pathlib.Path) -> Inputs:
         kind = "classification" if fields["num_classes"] else "regression"
         task = tasks.make_task(fields.pop("task", {"kind": kind}))
         reader = fields.pop("reader", None)
-        known = reader and tables.make_reader(reader, task)
+        make = {"table": tables.make_reader, "images": folders.make_reader}
+        known = reader and make[reader["kind"]](reader, task)
         return Inputs(**fields, task=task, reader=known)
     except (AttributeError, KeyError, TypeError) as error:
         raise directories.DirectoryError(
@@ -120,28 +122,42 @@ def load(
         dataset = data.load(settings.dataset, settings.data_dir)
         dataset = _convert_targets(dataset, settings.task, log)
         return _weigh(dataset, settings.class_weights)
-    if not frames.is_table(settings.data):
-        raise data.DataError(
-            f"data must be a file with one of {', '.join(frames.SUFFIXES)}, got "
-            f"{settings.data!r}: rename it, or convert it"
-        )
-    dataset = data.load_table(
-        settings.data,
-        settings.target,
-        settings.task,
-        settings.drop,
-        settings.group,
-        settings.split,
-        settings.split_seed,
-        known.reader if known else None,
-        log,
-    )
+    dataset = _load_file(settings, known.reader if known else None, log)
     if known and describe(dataset).digest != known.digest:
         log(
-            f"the rows of {settings.data!r} aren't those that the run was trained on: "
-            "its parts for training and test may be others"
+            f"the examples of {settings.data!r} aren't those that the run was trained "
+            "on: its parts for training and test may be others"
         )
     return _weigh(dataset, settings.class_weights)
+
+
+def _load_file(
+    settings: config.Config, reader: Any, log: Callable[[str], None]
+) -> data.Dataset:
+    """Returns the data set of a file or folder, read by what was learnt or anew."""
+    path = settings.data or ""
+    parts = settings.split, settings.split_seed, reader, log
+    is_folder = os.path.isdir(os.path.expanduser(path))
+    if is_folder:
+        for name in ("target", "drop", "group"):
+            if value := getattr(settings, name):
+                raise data.DataError(
+                    f"{name} must be used with a table, got {value!r} with the folder "
+                    f"{path!r}: leave it out"
+                )
+        return data.load_folder(path, settings.get_image_size(), settings.task, *parts)
+    if not frames.is_table(path):
+        raise data.DataError(
+            f"data must be a folder of images, or a file with one of "
+            f"{', '.join(frames.SUFFIXES)}, got {path!r}: check its path, or convert it"
+        )
+    if settings.image_size is not None:
+        raise data.DataError(
+            f"image_size must be used with a folder of images, got "
+            f"{settings.image_size!r} with {path!r}: leave it out"
+        )
+    table = path, settings.target, settings.task, settings.drop, settings.group
+    return data.load_table(*table, *parts)
 
 
 def _weigh(dataset: data.Dataset, weights: str) -> data.Dataset:
