@@ -77,7 +77,7 @@ FIELDS = {
     "monitor": st.sampled_from(["validation/loss/data", "validation/accuracy"]),
     "data_dir": st.none() | TEXT,
     "train_examples": st.none() | st.integers(1, 100),
-    "model": st.sampled_from(config.MODELS),
+    "model": st.sampled_from([*config.MODELS, "nets:build", "nets:other"]),
     "hidden": st.lists(COUNT, max_size=4).map(tuple),
     "activation": st.sampled_from(config.ACTIVATIONS),
     "dropout": st.floats(0, 1, exclude_max=True),
@@ -126,7 +126,16 @@ def make_config(base, **changes):
 
 def test_every_field_is_drawn():
     names = {field.name for field in dataclasses.fields(Config)}
-    own = {"data", "target", "drop", "group", "split", "split_seed", "image_size"}
+    own = {
+        "set",
+        "data",
+        "target",
+        "drop",
+        "group",
+        "split",
+        "split_seed",
+        "image_size",
+    }
     assert names == {"reg", "scale", "reg_on", *own, *FIELDS}
 
 
@@ -152,6 +161,9 @@ def test_new_fields_leave_the_hashes_of_earlier_versions():
     old = Config("l2", 1e-3, dataset="npz", data_dir="a.npz", hidden=(8,))
     assert old.get_hash().startswith("fb4231d6c1898441")
     assert old.get_run_name() == "npz-mlp8-l2_0.001_kernel-seed0-d1e5edc4"
+    one, two = (Config(model="a:b", set=(f"depth={n}",)) for n in (1, 2))
+    assert one.get_run_name() != two.get_run_name() and "depth=1" in one.get_run_name()
+    assert one.options == {"depth": 1} and one.get_hash() != two.get_hash()
     assert Config(task="binary").get_hash() != Config().get_hash()
 
 
@@ -163,6 +175,10 @@ def test_new_fields_leave_the_hashes_of_earlier_versions():
         ({"data": "a.csv", "dataset": "mnist"}, "dataset must be left out beside data"),
         ({"data": "a.csv", "split": "1,0,0"}, "split must be three fractions > 0"),
         ({"data": "a", "image_size": "32"}, "image_size must be HEIGHTxWIDTH"),
+        ({"model": "nets:"}, "model must be module:function"),
+        ({"set": ("a=1",)}, "set must be used with a model of your own"),
+        ({"model": "a:b", "set": ("a",)}, "set must be a name, = and a value"),
+        ({"model": "a:b", "set": ("a=1", "a=2")}, "each name once"),
         ({"task": "regress"}, "task must be one of auto, classification"),
     ],
 )
@@ -309,7 +325,7 @@ REFUSED = [
     ({"logdir": "a\udcff"}, r"logdir must be UTF-8, got 'a\udcff': "),
     ({"logdir": "a\0b"}, r"logdir must be UTF-8, got 'a\x00b': "),
     ({"dataset": "nosuch"}, "dataset must be one of mnist5k, "),
-    ({"model": "rnn"}, "model must be one of mlp, cnn, got 'rnn': "),
+    ({"model": "rnn"}, "model must be one of mlp, cnn, linear, got 'rnn': "),
     ({"activation": "swish"}, "activation must be one of relu, "),
     ({"optimizer": "Adam"}, "optimizer must be one of "),
     ({"schedule": "nosuch"}, "schedule must be one of constant, "),
@@ -460,7 +476,7 @@ def test_a_run_name_is_a_safe_file_name(settings):
     name = settings.get_run_name()
     # What is accepted as --run_name, so that a run can be named by its directory.
     assert Config(run_name=name).get_run_name() == name
-    plain = f"{settings.dataset}-{settings.model}"
+    plain = f"{settings.dataset}-{settings.model.replace(':', '_')}"
     assert len(name) <= 150 and (settings.data is not None or name.startswith(plain))
     assert config.from_json(settings.to_json()).get_run_name() == name
 

@@ -29,6 +29,8 @@ def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None
             continue
         several = typing.get_origin(fields.get_types(field)[0]) is tuple
         define = flags.DEFINE_list if several else flags.DEFINE_string
+        if field.name == "set":  # A value may have commas.
+            define = flags.DEFINE_multi_string
         define(field.name, None, field.metadata["help"], flag_values=values)
 
 
@@ -71,6 +73,12 @@ def _check_effects(
             raise process.UsageError(
                 f"{name} must be used with --reg, got {name}={values[name].value!r} "
                 "without it: write --reg=l2 as well, or --reg=none"
+            )
+    for name in ("activation", "dropout"):
+        if name in given and settings.model == "linear":
+            raise process.UsageError(
+                f"{name} must be used with hidden layers, got "
+                f"{values[name].value!r} with --model=linear: leave it out"
             )
     if "hidden" in given and settings.model != "mlp":
         raise process.UsageError(

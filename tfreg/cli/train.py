@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         with directories.claim(path, overwrite, resume):
             if resume:
                 directories.read_finished(path, settings)
-    return _train(settings, overwrite, resume)
+    return _train(settings, overwrite, resume, argv[0])
 
 
 def _may_have_workers(settings: config.Config) -> bool:
@@ -80,21 +80,23 @@ def _may_have_workers(settings: config.Config) -> bool:
     return settings.strategy == "multi_worker" or (auto and is_listed)
 
 
-def _train(settings: config.Config, overwrite: bool, resume: bool) -> int:
+def _train(settings: config.Config, overwrite: bool, resume: bool, program: str) -> int:
     process.import_tensorflow()
     from tfreg.training import strategies
 
     path = directories.get_path(settings)
-    with signals.stop_in_order(
-        f"saved in {path}", signals.log, False
-    ) as is_interrupted:
+    run = f"--run={shlex.quote(str(path))}"
+    kept = f"saved in {path}\n{program} --resume {run}"
+    with signals.stop_in_order(kept, signals.log, False) as is_interrupted:
         result = runs.train(settings, overwrite, resume, is_interrupted, signals.log)
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
     # The other workers write no files.
     strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     if strategies.is_chief(strategy):
-        print(f"{path}\ntensorboard --logdir {shlex.quote(settings.logdir)}")
+        predict = program.replace("train", "predict")
+        print(f"{path}\n{predict} {run} --data=NEW --output=predictions.csv")
+        print(f"tensorboard --logdir {shlex.quote(settings.logdir)}")
     return 0
 
 

@@ -10,6 +10,7 @@ before the first file is written, and nothing in this module writes.
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ import tensorflow as tf
 from tfreg import data, layers, losses, models, optimizers, rules
 from tfreg.data import tasks
 from tfreg.optimizers import schedules
-from tfreg.runs import config, inputs, trainer, weights
+from tfreg.runs import config, inputs, own, trainer, weights
 from tfreg.training import loop, step, strategies
 
 
@@ -171,7 +172,7 @@ def _make_metrics(dataset: data.Dataset) -> dict[str, None] | None:
     return None
 
 
-def _rescale(model: layers.Sequential, task: tasks.Task) -> layers.Sequential:
+def _rescale(model: Any, task: tasks.Task) -> Any:
     """Returns a model whose outputs have the targets' means and scales."""
     if not task.scale:
         return model
@@ -182,7 +183,8 @@ def _rescale(model: layers.Sequential, task: tasks.Task) -> layers.Sequential:
         scale, mean = tf.constant(task.scale, wide), tf.constant(task.mean, wide)
         return tf.cast(outputs, wide) * scale + mean
 
-    return layers.Sequential([*model.layers, rescale])
+    plain = isinstance(model, layers.Sequential)
+    return layers.Sequential([*(model.layers if plain else [model]), rescale])
 
 
 def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
@@ -191,15 +193,19 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
     Raises:
         ValueError: the model doesn't fit the data.
     """
+    task = inputs.get_task(dataset)
+    if ":" in settings.model:
+        return _rescale(own.build_model(settings, dataset), task)
     y, shape = dataset.train.y, dataset.train.x.shape[1:]
     num_outputs = dataset.num_classes or int(np.prod(y.shape[1:]))
     activation = None
     if settings.activation != "linear":
         activation = getattr(tf.nn, settings.activation)
-    if settings.model == "mlp":
-        widths = [*settings.hidden, num_outputs]
+    if settings.model in ("mlp", "linear"):
+        hidden = settings.hidden if settings.model == "mlp" else ()
+        widths = [*hidden, num_outputs]
         mlp = models.MLP(widths, activation, settings.dropout, seed=settings.seed)
-        return _rescale(mlp, inputs.get_task(dataset))
+        return _rescale(mlp, task)
     if len(shape) not in (2, 3) or min(shape[:2]) < 12:
         raise ValueError(
             "model cnn must have images of 12 x 12 pixels or more, got inputs of "

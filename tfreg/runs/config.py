@@ -12,14 +12,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from tfreg import rules
 from tfreg.data import splits
-from tfreg.runs import fields, names
+from tfreg.runs import fields, names, own
 
 # Repeated from the modules that define them, which would import TensorFlow.
 DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
-MODELS = ("mlp", "cnn")
+MODELS = ("mlp", "cnn", "linear")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "cosine", "linear", "piecewise")
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
@@ -35,7 +36,7 @@ _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
 _PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
 # Fields of the data of one's own, and all that came after the hashes of the others.
 _OWN = ("target", "drop", "group", "split", "split_seed", "image_size")
-_NEW = ("data", *_OWN, "task", "class_weights")
+_NEW = ("data", *_OWN, "task", "class_weights", "set")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,14 @@ class Config:
     train_examples: int | None = fields.define(
         None, "data", "number of training examples, drawn by the seed [all]"
     )
-    model: str = fields.define("mlp", "model", ", ".join(MODELS))
+    model: str = fields.define(
+        "mlp",
+        "model",
+        f"{', '.join(MODELS)}, or module:function of the working directory",
+    )
+    set: tuple[str, ...] = fields.define(
+        (), "model", "option of a model of your own, such as depth=4; several times"
+    )
     hidden: tuple[int, ...] = fields.define(
         (128,), "model", "widths of the mlp's hidden layers"
     )
@@ -167,52 +175,17 @@ class Config:
                 f"logdir must be UTF-8, got {self.logdir!r}: choose another directory"
             )
         self.get_rules()
-        self._check_data()
-
-    def _check_data(self) -> None:
-        """Checks that flags of data of one's own are used with them."""
-        plain = {f.name: f.default for f in dataclasses.fields(self)}
-        if self.data is None:
-            for name in _OWN:
-                if getattr(self, name) != plain[name]:
-                    raise ValueError(
-                        f"{name} must be used with data, got {getattr(self, name)!r} "
-                        "without it: write --data=FILE"
-                    )
-            return
-        for name in ("dataset", "data_dir"):
-            if getattr(self, name) != plain[name]:
-                raise ValueError(
-                    f"{name} must be left out beside data, got "
-                    f"{getattr(self, name)!r}: leave one of them out"
-                )
-        if not (self.data and _PATH.fullmatch(self.data)):
-            raise ValueError(
-                f"data must be the name of a file, got {self.data!r}: choose another"
-            )
+        fields.check_data(self, _OWN)
         splits.parse(self.split)
-        self.get_image_size()
 
     def get_image_size(self) -> tuple[int, int] | None:
-        """Returns (height, width) of the images, or None.
-
-        Raises:
-            ValueError: `image_size` isn't two numbers.
-        """
-        if self.image_size is None:
-            return None
-        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.image_size)
-        if not found:
-            raise ValueError(
-                f"image_size must be HEIGHTxWIDTH, got {self.image_size!r}: write for "
-                "example 32x32"
-            )
-        return int(found[1]), int(found[2])
+        """Returns (height, width) of the images, or None."""
+        return fields.parse_size(self.image_size)
 
     def _check_choices(self) -> None:
         choices = {
             "dataset": DATASETS,
-            "model": MODELS,
+            "model": (self.model,) if ":" in self.model else MODELS,
             "activation": ACTIVATIONS,
             "optimizer": OPTIMIZERS,
             "schedule": (self.schedule,) if "(" in self.schedule else SCHEDULES,
@@ -228,6 +201,14 @@ class Config:
                     f"{name} must be one of {', '.join(allowed)}, got "
                     f"{getattr(self, name)!r}: choose one of them"
                 )
+        if ":" in self.model:
+            own.check_name("model", self.model)
+        elif self.set:
+            raise ValueError(
+                f"set must be used with a model of your own, got {self.set!r} with "
+                f"{self.model!r}: write --model=module:function"
+            )
+        own.parse_options(self.set)
         if "(" in self.schedule:
             rules.write_schedule(self.schedule)
             if self.learning_rate != 1e-3 or self.warmup_steps:
@@ -236,8 +217,12 @@ class Config:
                     f"{self.learning_rate!r} and {self.warmup_steps!r} beside "
                     f"{self.schedule!r}: leave them out"
                 )
-        reg_on = set(self.reg_on)
-        if not reg_on or reg_on - set(rules.TARGETS) or len(reg_on) < len(self.reg_on):
+        reg_on = frozenset(self.reg_on)
+        if (
+            not reg_on
+            or reg_on - frozenset(rules.TARGETS)
+            or len(reg_on) < len(self.reg_on)
+        ):
             raise ValueError(
                 f"reg_on must be one or more of {', '.join(rules.TARGETS)}, each once, "
                 f"got {self.reg_on!r}: write reg=none for no penalty"
@@ -281,6 +266,11 @@ class Config:
                     f"{name} must be {text}, got {getattr(self, name)!r}: "
                     "choose another value"
                 )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `set` by name."""
+        return own.parse_options(self.set)
 
     def get_rules(self) -> tuple[rules.Rule, ...]:
         """Returns the penalties as rules, no rules for `reg="none"`.

@@ -8,8 +8,10 @@ The trap: JSON has no tuples, and writes 1.0 as 1 if asked to.
 
 import dataclasses
 import math
+import re
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -56,3 +58,43 @@ def convert(field: dataclasses.Field, value: Any) -> Any:
             f"{field.name} must be {wanted}, got {value!r}: change its type"
         )
     return value
+
+
+def check_data(settings: Any, own: Sequence[str]) -> None:
+    """Checks that fields of data of one's own are used with them, and no others.
+
+    Args:
+        settings: the Config.
+        own: names of the fields.
+
+    Raises:
+        ValueError: a field is used without `data`, or one of data sets by name with it.
+    """
+    plain = {field.name: field.default for field in dataclasses.fields(settings)}
+    has_data = settings.data is not None
+    for name in ("dataset", "data_dir") if has_data else own:
+        if (value := getattr(settings, name)) != plain[name]:
+            must = "be left out beside data" if has_data else "be used with data"
+            advice = "leave one of them out" if has_data else "write --data=FILE"
+            raise ValueError(f"{name} must {must}, got {value!r}: {advice}")
+    if has_data and not re.fullmatch(r"[^\0\ud800-\udfff]+", settings.data):
+        raise ValueError(
+            f"data must be the name of a file, got {settings.data!r}: choose another"
+        )
+    parse_size(settings.image_size)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Returns the height and width of `HEIGHTxWIDTH`, None of None.
+
+    Raises:
+        ValueError: the text isn't two numbers.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not found:
+        raise ValueError(
+            f"image_size must be HEIGHTxWIDTH, got {text!r}: write for example 32x32"
+        )
+    return int(found[1]), int(found[2])

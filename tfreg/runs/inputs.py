@@ -35,6 +35,7 @@ class Inputs:
         task: what is learnt.
         reader: reads other data as those of the training; None: they are arrays.
         digest: of the test examples of a reader, to notice that they changed.
+        source: sha256 of the file of a model of one's own, likewise.
     """
 
     shape: tuple[int, ...]
@@ -45,6 +46,7 @@ class Inputs:
     task: tasks.Task = tasks.Task("classification")
     reader: Any = None
     digest: int | None = None
+    source: str | None = None
 
     def to_json(self) -> str:
         """Returns the content of data.json."""

@@ -26,8 +26,7 @@ def make_run_name(settings: "config.Config") -> str:
     hidden = "x".join(map(str, settings.hidden)) if settings.model == "mlp" else ""
     penalties = settings.get_rules()
     reg = "+".join(map(str, penalties)) or "none"
-    source = settings.dataset if settings.data is None else _get_stem(settings.data)
-    parts = [source, settings.model + hidden, reg]
+    parts = [get_source(settings), settings.model + hidden, reg]
     shown = parts.copy()
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -54,11 +53,14 @@ def _list_texts(settings: "config.Config") -> list[str]:
     texts = [rule.pattern or "" for rule in rules]
     texts += [s for rule in rules for s in rule.scales if isinstance(s, str)]
     texts += [settings.init_from or "", settings.init_pattern.replace(".*", "")]
+    texts += [settings.model, *settings.set]
     texts.append("(" if "(" in settings.schedule else "")
     return texts
 
 
-def _get_stem(path: str) -> str:
-    """Returns a path's last part without its suffix."""
-    last = os.path.basename(os.path.normpath(path))
+def get_source(settings: "config.Config") -> str:
+    """Returns the name of the data: of the data set, or of the file without suffix."""
+    if settings.data is None:
+        return settings.dataset
+    last = os.path.basename(os.path.normpath(settings.data))
     return last.partition(".")[0] or last

@@ -26,6 +26,7 @@ from tfreg.runs import (
     console,
     directories,
     inputs,
+    own,
     results,
     scoring,
     serving,
@@ -117,13 +118,18 @@ def _train(
     """Builds the run and trains it, in the claimed directory if there is one."""
     started = time.perf_counter()
     is_new = not (resume and directories.has_begun(path))
-    # A run of an earlier version, without a reader, may have kept nothing.
-    is_kept = not is_new and settings.data is not None
-    dataset = inputs.load(settings, log, inputs.read(path) if is_kept else None)
+    # A run of an earlier version, without these, may have kept nothing.
+    is_kept = not is_new and (settings.data is not None or ":" in settings.model)
+    kept = inputs.read(path) if is_kept else None
+    source = own.get_digest(settings.model)
+    if kept and source != kept.source:
+        log(f"the source of {settings.model} isn't that which the run began with")
+    dataset = inputs.load(settings, log, kept)
     console.show_task(dataset)
     run = builder.build(settings, strategy, dataset, log, is_new)
     trained = builder.make_trainer(run, path, started, log=log)
-    trained.extra[directories.DATA] = inputs.describe(run.dataset).to_json()
+    described = dataclasses.replace(inputs.describe(dataset), source=source)
+    trained.extra[directories.DATA] = described.to_json()
     result = trained.run(
         settings.epochs, resume, is_interrupted=is_interrupted, claim=claim
     )
