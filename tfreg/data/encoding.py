@@ -1,7 +1,7 @@
 """The columns of a table as numbers: what they learn, encode, and serve with.
 
     known = encoding.learn(frame, ["age", "city"], train_rows, log)
-    x = encoding.encode(known, frame, train_rows)  # float32 [rows, width]
+    x = encoding.encode(known, frame)  # float32 [rows, width]
 
 Numbers are standardized, texts one-hot, and what is missing is marked. The trap: means,
 scales and categories of all rows, those of the test set among them.
@@ -189,18 +189,12 @@ def _to_texts(column: Any) -> np.ndarray:
     return np.where(missing, "", np.array(texts, object))
 
 
-def encode(
-    columns: Sequence[Column],
-    frame: Any,
-    rows: np.ndarray | None = None,
-    first: int = 0,
-) -> np.ndarray:
-    """Returns the columns of rows as `[rows, width]` float32.
+def encode(columns: Sequence[Column], frame: Any, first: int = 0) -> np.ndarray:
+    """Returns the columns of all rows as `[rows, width]` float32.
 
     Args:
         columns: of `learn`.
         frame: of pandas.
-        rows: numbers of the rows; None: all.
         first: the number of the frame's first row, for messages.
 
     Raises:
@@ -212,22 +206,21 @@ def encode(
             f"data must have the columns of the training, got none named "
             f"{', '.join(missing)}: add them, missing values may be empty"
         )
-    count = len(frame) if rows is None else len(rows)
-    x = np.zeros([count, sum(column.width for column in columns)], np.float32)
+    width = sum(column.width for column in columns)
+    x = np.zeros([len(frame), width], np.float32)
     start = 0
     for column in columns:
         part = x[:, start : start + column.width]
         series = frame[column.name]
         start += column.width
         if column.categories is not None:
-            texts = _to_texts(series if rows is None else series.iloc[rows])
+            texts = _to_texts(series)
             places = {text: i for i, text in enumerate(column.categories)}
             found = np.array([places.get(text, -1) for text in texts], np.int64)
             known = np.flatnonzero(found >= 0)
             part[known, found[known]] = 1
             continue
         values = to_numbers(column.name, series, first)
-        values = values if rows is None else values[rows]
         mean, inverse = np.float32(column.mean), _invert(column)
         nan = np.isnan(values)
         part[:, 0] = (np.where(nan, mean, values) - mean) * inverse

@@ -144,10 +144,9 @@ def load_table(
         reader = TableReader(known, _scale(decided, y[rows["train"]]))
     else:
         y = tasks.encode(reader.task, targets)
-    made = {
-        part: arrays.Split(encoding.encode(reader.columns, frame, chosen), y[chosen])
-        for part, chosen in rows.items()
-    }
+    x = encoding.encode(reader.columns, frame)
+    del frame  # Before the copies of its rows.
+    made = {part: arrays.Split(x[chosen], y[chosen]) for part, chosen in rows.items()}
     is_softmax = reader.task.kind == "classification"
     num_classes = len(reader.task.classes) if is_softmax else None
     name = pathlib.Path(os.fsdecode(path)).name.partition(".")[0]
