@@ -148,13 +148,7 @@ def load_folder(
         names = list(first.classes)
         loaded = {"train": pictures.load_images(root, *options, names)}
     if reader is None:
-        kind = "binary" if task == "binary" else "classification"
-        if len(names) < 2 or (kind == "binary" and len(names) > 2):
-            raise files.DataError(
-                f"folder {root!r} must have {'two' if kind == 'binary' else 'several'} "
-                f"classes, got {len(names)}: {', '.join(names)[:200]}"
-            )
-        reader = ImageReader(first.shape, tasks.Task(kind, (), tuple(names)))
+        reader = ImageReader(first.shape, _decide(root, names, task))
     parts = _divide(loaded, fractions, split_seed)
     made = {
         name: dataclasses.replace(part, y=_convert(reader.task, part.y))
@@ -165,6 +159,16 @@ def load_folder(
     return arrays.Dataset(
         name, **made, num_classes=count, task=reader.task, reader=reader
     )
+
+
+def _decide(root: str, names: list[str], task: str) -> tasks.Task:
+    kind = "binary" if task == "binary" else "classification"
+    if len(names) < 2 or (kind == "binary" and len(names) > 2):
+        raise files.DataError(
+            f"folder {root!r} must have {'two' if kind == 'binary' else 'several'} "
+            f"classes, got {len(names)}: {', '.join(names)[:200]}"
+        )
+    return tasks.Task(kind, (), tuple(names))
 
 
 def _find_parts(root: str) -> dict[str, str]:

@@ -123,22 +123,13 @@ def load_table(
     given = parts if isinstance(parts, str) else None
     _check_columns(path, frame, target, [*drop, *filter(None, (group, given))])
     targets = read_targets(frame, target)
-    if isinstance(parts, str):
-        rows = splits.take(frame[parts], parts)
-    else:
-        groups = None if group is None else frame[group].tolist()
-        rows = splits.draw(len(frame), parts, split_seed, groups)
+    rows = _divide(frame, parts, split_seed, group)
     if reader is None:
         decided, doubts = tasks.decide(targets, task)
         for doubt in doubts:
             log(doubt)
-        unused = {*target, *drop, group, given, *_list_numbering(frame, log)}
-        names = [str(name) for name in frame if name not in unused]
-        if not names:
-            raise files.DataError(
-                f"{os.fsdecode(path)!r} must have columns to learn from, got none "
-                "beside those that are the target or dropped: drop fewer"
-            )
+        unused = [*target, *drop, *filter(None, (group, given))]
+        names = _list_inputs(path, frame, unused, log)
         known = encoding.learn(frame, names, rows["train"], log)
         y = tasks.encode(decided, targets)
         reader = TableReader(known, _scale(decided, y[rows["train"]]))
@@ -153,6 +144,19 @@ def load_table(
     return arrays.Dataset(
         name, **made, num_classes=num_classes, task=reader.task, reader=reader
     )
+
+
+def _divide(
+    frame: Any,
+    parts: str | tuple[float, float, float],
+    seed: int,
+    group: str | None,
+) -> dict[str, np.ndarray]:
+    """Returns the rows of each part, given by a column or drawn."""
+    if isinstance(parts, str):
+        return splits.take(frame[parts], parts)
+    groups = None if group is None else frame[group].tolist()
+    return splits.draw(len(frame), parts, seed, groups)
 
 
 def read_targets(frame: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -214,6 +218,19 @@ def _check_columns(
                 f"{os.fsdecode(path)!r} must have the column {name!r}, got only "
                 f"{known:.300}: name one of them"
             )
+
+
+def _list_inputs(
+    path: Any, frame: Any, unused: Sequence[str], log: Callable[[str], None]
+) -> list[str]:
+    taken = {*unused, *_list_numbering(frame, log)}
+    names = [str(name) for name in frame if name not in taken]
+    if not names:
+        raise files.DataError(
+            f"{os.fsdecode(path)!r} must have columns to learn from, got none "
+            "beside those that are the target or dropped: drop fewer"
+        )
+    return names
 
 
 def _list_numbering(frame: Any, log: Callable[[str], None]) -> list[str]:

@@ -165,6 +165,7 @@ class Config:
             object.__setattr__(self, field.name, value)
         self._check_numbers()
         self._check_choices()
+        self._check_model()
         if self.run_name is not None and not _NAME.fullmatch(self.run_name):
             raise ValueError(
                 "run_name must be up to 150 letters, digits and . _ = + -, and start "
@@ -201,14 +202,6 @@ class Config:
                     f"{name} must be one of {', '.join(allowed)}, got "
                     f"{getattr(self, name)!r}: choose one of them"
                 )
-        if ":" in self.model:
-            own.check_name("model", self.model)
-        elif self.set:
-            raise ValueError(
-                f"set must be used with a model of your own, got {self.set!r} with "
-                f"{self.model!r}: write --model=module:function"
-            )
-        own.parse_options(self.set)
         if "(" in self.schedule:
             rules.write_schedule(self.schedule)
             if self.learning_rate != 1e-3 or self.warmup_steps:
@@ -227,6 +220,16 @@ class Config:
                 f"reg_on must be one or more of {', '.join(rules.TARGETS)}, each once, "
                 f"got {self.reg_on!r}: write reg=none for no penalty"
             )
+
+    def _check_model(self) -> None:
+        if ":" in self.model:
+            own.check_name("model", self.model)
+        elif self.set:
+            raise ValueError(
+                f"set must be used with a model of your own, got {self.set!r} with "
+                f"{self.model!r}: write --model=module:function"
+            )
+        own.parse_options(self.set)
 
     def _check_numbers(self) -> None:
         finite, few = math.isfinite, self.train_examples
