@@ -55,7 +55,21 @@ PENALTIES = st.one_of(
         }
     ),
 )
+NAMES = st.lists(st.text(min_size=1, max_size=8), max_size=3).map(tuple)
+DATA = st.fixed_dictionaries({}) | st.fixed_dictionaries(
+    {"data": st.text("aé.b/_", min_size=1, max_size=8)},
+    optional={
+        "target": NAMES,
+        "drop": NAMES,
+        "group": st.none() | TEXT,
+        "split": st.sampled_from(["0.8,0.1,0.1", "0.5,0.25,0.25", "part"]),
+        "split_seed": st.integers(0, 2**31 - 1),
+        "image_size": st.none() | st.sampled_from(["8x8", "12x1024"]),
+    },
+)
 FIELDS = {
+    "task": st.sampled_from(config.TASKS),
+    "class_weights": st.sampled_from(config.WEIGHTS),
     "dataset": st.sampled_from(config.DATASETS),
     "init_from": st.none() | TEXT,
     "init_pattern": st.sampled_from([".*", "a.*", "a_", "a/"]),
@@ -63,7 +77,7 @@ FIELDS = {
     "monitor": st.sampled_from(["validation/loss/data", "validation/accuracy"]),
     "data_dir": st.none() | TEXT,
     "train_examples": st.none() | st.integers(1, 100),
-    "model": st.sampled_from(config.MODELS),
+    "model": st.sampled_from([*config.MODELS, "nets:build", "nets:other"]),
     "hidden": st.lists(COUNT, max_size=4).map(tuple),
     "activation": st.sampled_from(config.ACTIVATIONS),
     "dropout": st.floats(0, 1, exclude_max=True),
@@ -94,7 +108,10 @@ def configs(draw, fields=tuple(FIELDS)):
     """Draws a Config with some of the fields set."""
     chosen = draw(st.sets(st.sampled_from(fields)))
     values = {name: draw(FIELDS[name]) for name in sorted(chosen)}
-    return make_config(Config(), **draw(PENALTIES), **values)
+    own = draw(DATA)
+    if own:
+        values = {k: v for k, v in values.items() if k not in ("dataset", "data_dir")}
+    return make_config(Config(), **draw(PENALTIES), **values, **own)
 
 
 def make_config(base, **changes):
@@ -109,7 +126,17 @@ def make_config(base, **changes):
 
 def test_every_field_is_drawn():
     names = {field.name for field in dataclasses.fields(Config)}
-    assert names == {"reg", "scale", "reg_on", *FIELDS}
+    own = {
+        "set",
+        "data",
+        "target",
+        "drop",
+        "group",
+        "split",
+        "split_seed",
+        "image_size",
+    }
+    assert names == {"reg", "scale", "reg_on", *own, *FIELDS}
 
 
 @hypothesis.given(configs())
@@ -126,6 +153,38 @@ def test_fields_that_are_missing_have_their_defaults():
     # So that an older config.json can be read.
     assert config.from_json("{}") == Config()
     assert config.from_json('{"epochs": 3}') == Config(epochs=3)
+
+
+def test_new_fields_leave_the_hashes_of_earlier_versions():
+    # As version 0.1.0 computed them before it read tables.
+    assert Config().get_hash().startswith("8132204382f281ea")
+    old = Config("l2", 1e-3, dataset="npz", data_dir="a.npz", hidden=(8,))
+    assert old.get_hash().startswith("fb4231d6c1898441")
+    assert old.get_run_name() == "npz-mlp8-l2_0.001_kernel-seed0-d1e5edc4"
+    one, two = (Config(model="a:b", set=(f"depth={n}",)) for n in (1, 2))
+    assert one.get_run_name() != two.get_run_name() and "depth=1" in one.get_run_name()
+    assert one.options == {"depth": 1} and one.get_hash() != two.get_hash()
+    assert Config(task="binary").get_hash() != Config().get_hash()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"target": ("y",)}, "target must be used with data"),
+        ({"split": "part"}, "split must be used with data"),
+        ({"data": "a.csv", "dataset": "mnist"}, "dataset must be left out beside data"),
+        ({"data": "a.csv", "split": "1,0,0"}, "split must be three fractions > 0"),
+        ({"data": "a", "image_size": "32"}, "image_size must be HEIGHTxWIDTH"),
+        ({"model": "nets:"}, "model must be module:function"),
+        ({"set": ("a=1",)}, "set must be used with a model of your own"),
+        ({"model": "a:b", "set": ("a",)}, "set must be a name, = and a value"),
+        ({"model": "a:b", "set": ("a=1", "a=2")}, "each name once"),
+        ({"task": "regress"}, "task must be one of auto, classification"),
+    ],
+)
+def test_flags_of_data_are_used_with_data(values, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**values)
 
 
 def test_ints_stand_for_floats():
@@ -266,7 +325,7 @@ REFUSED = [
     ({"logdir": "a\udcff"}, r"logdir must be UTF-8, got 'a\udcff': "),
     ({"logdir": "a\0b"}, r"logdir must be UTF-8, got 'a\x00b': "),
     ({"dataset": "nosuch"}, "dataset must be one of mnist5k, "),
-    ({"model": "rnn"}, "model must be one of mlp, cnn, got 'rnn': "),
+    ({"model": "rnn"}, "model must be one of mlp, cnn, linear, got 'rnn': "),
     ({"activation": "swish"}, "activation must be one of relu, "),
     ({"optimizer": "Adam"}, "optimizer must be one of "),
     ({"schedule": "nosuch"}, "schedule must be one of constant, "),
@@ -417,7 +476,8 @@ def test_a_run_name_is_a_safe_file_name(settings):
     name = settings.get_run_name()
     # What is accepted as --run_name, so that a run can be named by its directory.
     assert Config(run_name=name).get_run_name() == name
-    assert len(name) <= 150 and name.startswith(f"{settings.dataset}-{settings.model}")
+    plain = f"{settings.dataset}-{settings.model.replace(':', '_')}"
+    assert len(name) <= 150 and (settings.data is not None or name.startswith(plain))
     assert config.from_json(settings.to_json()).get_run_name() == name
 
 
@@ -427,6 +487,9 @@ def test_run_names_differ_where_and_only_where_the_runs_do(settings, draw):
     # Close to each other: two or fewer fields are drawn anew.
     changed = draw.draw(st.sets(st.sampled_from(NAMED), max_size=2))
     values = {name: draw.draw(FIELDS[name]) for name in sorted(changed)}
+    if settings.data is not None:
+        values = {k: v for k, v in values.items() if k not in ("dataset", "data_dir")}
+        values |= {"data": settings.data} | draw.draw(DATA)
     if draw.draw(st.booleans()):
         values |= {"scale": None, "reg_on": ("kernel",)} | draw.draw(PENALTIES)
     other = make_config(settings, **values)

@@ -90,6 +90,7 @@ def test_a_run_leaves_config_events_checkpoint_and_result(trained):
         "events.out.",
         "train/events.out.",
         "validation/events.out.",
+        "test/events.out.",
     } | {
         f"checkpoints/step-{step:010d}/{name}"
         for step in (0, 10)
@@ -112,6 +113,7 @@ def test_the_result_says_how_far_how_fast_how_good_and_on_what(trained):
         "device",
         "replicas",
         "compile",
+        "report",
     }
     assert result["compile"] == {"mode": "xla", "reasons": []}
     # 150 pictures, 15 of them for validation, are 5 steps of 27; 49 pixels each.
@@ -310,7 +312,7 @@ def test_targets_are_learnt_without_an_accuracy(tmp_path, rng):
     np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
     settings = make_settings(path, tmp_path, epochs=40, learning_rate=0.03)
     result = runs.train(settings)
-    assert set(result["test"]) == {"loss"}
+    assert set(result["test"]) == {"loss", "mean_absolute_error", "r2"}
     assert result["test"]["loss"] < 0.1 * np.square(y).mean()
     assert runs.evaluate(tmp_path / "a") == result["test"]
 

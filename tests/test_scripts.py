@@ -279,6 +279,7 @@ def test_without_a_terminal_an_epoch_is_a_line(call, files):
     loss, accuracy = result["test"]["loss"], result["test"]["accuracy"]
     assert out.endswith(
         f"test loss {loss:.4f}  accuracy {accuracy:.4f}\n{path}\n"
+        f"tfreg predict --run='{path}' --data=NEW --output=predictions.csv\n"
         "tensorboard --logdir 'my runs'\n"
     )
 
@@ -496,7 +497,9 @@ def test_a_terminated_run_has_saved_its_state(tmp_path):
     wait_until(lambda: "epoch    3/2000" in job.read())
     os.kill(job.pid, signal.SIGTERM)
     assert job.wait(STARTS) == 143
-    assert job.read_errors() == "interrupted by SIGTERM: saved in runs/a\n"
+    assert job.read_errors() == (
+        "interrupted by SIGTERM: saved in runs/a\ntfreg train --resume --run=runs/a\n"
+    )
     told = []
     found = runs.evaluate(tmp_path / "runs" / "a", log=told.append)
     assert set(found) == {"loss", "accuracy"}
@@ -613,7 +616,10 @@ def test_a_terminal_shows_a_bar_that_fits_and_ctrl_c_saves(tmp_path):
     )
     terminal.read_until(r"epoch +\d+/2000 .* steps/s")
     terminal.type("\x03")
-    terminal.read_until("interrupted by SIGINT: saved in runs/a\r\n")
+    terminal.read_until(
+        "interrupted by SIGINT: saved in runs/a\r\n"
+        "python scripts/train.py --resume --run=runs/a\r\n"
+    )
     assert terminal.process.wait(STARTS) == 130
     terminal.read_until(None)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.screen)

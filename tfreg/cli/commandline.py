@@ -16,7 +16,7 @@ from collections.abc import Container, Mapping, Sequence
 from absl import flags
 
 from tfreg.cli import process
-from tfreg.runs import config
+from tfreg.runs import config, fields
 
 _KINDS = {str: "text", int: "a whole number", float: "a number"}
 _HELP = ("h", "help", "helpshort", "helpfull")
@@ -27,8 +27,10 @@ def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None
     for field in dataclasses.fields(config.Config):
         if field.name in others:
             continue
-        several = typing.get_origin(config.get_types(field)[0]) is tuple
+        several = typing.get_origin(fields.get_types(field)[0]) is tuple
         define = flags.DEFINE_list if several else flags.DEFINE_string
+        if field.name == "set":  # A value may have commas.
+            define = flags.DEFINE_multi_string
         define(field.name, None, field.metadata["help"], flag_values=values)
 
 
@@ -48,14 +50,14 @@ def make_config(
         value = values[field.name].value
         if value is None:
             continue
-        kind = config.get_types(field)[0]
+        kind = fields.get_types(field)[0]
         if typing.get_origin(kind) is tuple:
             member = typing.get_args(kind)[0]
             given[field.name] = tuple(
                 _parse(f"each of {field.name}", v, member) for v in value
             )
         else:
-            is_text = str in config.get_types(field) and "(" in value
+            is_text = str in fields.get_types(field) and "(" in value
             given[field.name] = value if is_text else _parse(field.name, value, kind)
     settings = dataclasses.replace(base, **given)
     _check_effects(values, given, settings)
@@ -71,6 +73,12 @@ def _check_effects(
             raise process.UsageError(
                 f"{name} must be used with --reg, got {name}={values[name].value!r} "
                 "without it: write --reg=l2 as well, or --reg=none"
+            )
+    for name in ("activation", "dropout"):
+        if name in given and settings.model == "linear":
+            raise process.UsageError(
+                f"{name} must be used with hidden layers, got "
+                f"{values[name].value!r} with --model=linear: leave it out"
             )
     if "hidden" in given and settings.model != "mlp":
         raise process.UsageError(
@@ -135,16 +143,16 @@ def wants_help(argv: Sequence[str]) -> bool:
 def format_help(usage: str, values: flags.FlagValues) -> str:
     """Returns the usage and all flags, grouped like Config's fields."""
     groups: dict[str, list[str]] = {}
-    fields = {field.name: field for field in dataclasses.fields(config.Config)}
+    known = {field.name: field for field in dataclasses.fields(config.Config)}
     for name in values:
         flag = values[name]
         group, text = "this command", flag.help or ""
-        if name in fields and not isinstance(flag, flags.MultiFlag):
-            group = fields[name].metadata["group"]
-            default = fields[name].default
+        if name in known and not isinstance(flag, flags.MultiFlag):
+            group = known[name].metadata["group"]
+            default = known[name].default
             if isinstance(default, tuple):
                 default = ",".join(map(str, default))
-            text += "" if default is None else f" [{default}]"
+            text += "" if default in (None, "") else f" [{default}]"
         head = f"  --{name}" if flag.boolean else f"  --{name}=..."
         first, *others = textwrap.wrap(" ".join(text.split()), 56)
         lines = [f"{head:23} {first}", *(" " * 24 + line for line in others)]

@@ -16,7 +16,7 @@ from tfreg.cli import process
 
 COMMANDS = {
     "train": "trains a model with penalties and writes its directory, runs/NAME/",
-    "evaluate": "prints loss and accuracy of a finished run on its test set",
+    "evaluate": "prints loss and metrics of a finished run on its test set",
     "predict": "writes a finished run's predictions of new inputs as CSV",
     "export": "writes a finished run as a SavedModel, or for TFLite",
     "sweep": "trains settings x seeds and writes a report",

@@ -5,6 +5,10 @@
 It reads and writes a part at a time, so that the memory doesn't grow with the file.
 """
 
+import csv
+import io
+import itertools
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +17,13 @@ import numpy as np
 from absl import flags
 
 from tfreg.cli import commandline, process
-from tfreg.data import files
+from tfreg.data import files, frames
 from tfreg.runs import directories
 
 USAGE = """
 Writes a finished run's predictions of new inputs as CSV.
 
-  tfreg predict --run=runs/NAME --data=new.npy --output=predictions.csv
+  tfreg predict --run=runs/NAME --data=new.csv --output=predictions.csv
   tfreg predict --run=runs/NAME --data=new.npy --output=predictions.csv --resume
 
 In a checkout, `python scripts/predict.py` is `tfreg predict`.
@@ -31,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
     values = flags.FlagValues()
     texts = {
         "run": "directory of the run",
-        "data": "inputs: an .npy file, or an .npz file with x",
+        "data": "inputs: a table as that of the training, the target may be missing; a "
+        "folder of images; of arrays an .npy file, or an .npz file with x",
         "output": "the CSV file to write",
     }
     for name, text in texts.items():
@@ -50,9 +55,10 @@ def main(argv: Sequence[str]) -> int:
             "continue it, or choose another path"
         )
     directories.read_config(pathlib.Path(run, directories.CONFIG))
-    x = read_inputs(source)
+    is_own = frames.is_table(source) or os.path.isdir(source)
+    x = None if is_own else read_inputs(source)
     process.import_tensorflow()
-    write(run, x, output)
+    write(run, source, x, output)
     return 0
 
 
@@ -81,39 +87,71 @@ def read_inputs(path: str) -> np.ndarray:
         ) from None
 
 
-def write(run: str, x: np.ndarray, output: pathlib.Path) -> None:
-    """Writes the rows of the inputs that the output doesn't have yet."""
+def write(run: str, source: str, x: np.ndarray | None, output: pathlib.Path) -> None:
+    """Writes the rows of the inputs that the output doesn't have yet.
+
+    Args:
+        run: directory of the run.
+        source: the file of the inputs.
+        x: those of a file of arrays.
+        output: the file to write.
+    """
     from tfreg import runs
 
     loaded = runs.load_run(run)
-    header = _make_header(loaded.inputs)
+    reader = loaded.inputs.reader
+    if (reader is not None) == (x is not None):
+        kinds = {"table": "a table", "images": "a folder of images"}
+        kind = kinds[reader.describe()["kind"]] if reader else "an .npy or .npz file"
+        raise files.DataError(
+            f"data must be {kind} as the run was trained on, got {source!r}: convert it"
+        )
+    header = make_header(loaded.inputs)
+    names = reader.list_files(source) if hasattr(reader, "list_files") else None
     done = _count_rows(output, header)
-    parts = loaded.predict_each(x, done or 0)  # Checked before a file is written.
-    with open(output, "a", encoding="utf-8") as file:
+    row = done or 0
+    # Checked before a file is written.
+    parts = iter(
+        loaded.predict_file(source, row) if x is None else loaded.predict_each(x, row)
+    )
+    first = next(parts, None)
+    with open(output, "a", encoding="utf-8", newline="") as file:
         if done is None:
             file.write(header)
-        row = done or 0
-        for part in parts:
-            lines = []
-            for i, value in enumerate(part.values):
-                cells = [str(row + i)]
-                if part.labels is not None:
-                    cells.append(str(part.labels[i]))
-                cells += [repr(float(v)) for v in np.ravel(value)]
-                lines.append(",".join(cells) + "\n")
-            file.write("".join(lines))
+        for part in itertools.chain([] if first is None else [first], parts):
+            file.write(_format(row, part, names))
             file.flush()
             row += len(part.values)
     print(f"{row} predictions in {output}")
 
 
-def _make_header(inputs: Any) -> str:
-    if inputs.num_classes is not None:
-        names = ["label", *(f"probability_{k}" for k in range(inputs.num_classes))]
+def _format(row: int, part: Any, names: Sequence[str] | None) -> str:
+    """Returns the lines of predictions, which begin with a row or a file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for i, value in enumerate(part.values):
+        labels = [] if part.labels is None else np.ravel(part.labels[i]).tolist()
+        name = row + i if names is None else names[row + i]
+        writer.writerow([name, *labels, *map(repr, np.ravel(value).tolist())])
+    return text.getvalue()
+
+
+def make_header(inputs: Any) -> str:
+    """Returns the line of names: labels and probabilities, or values."""
+    task = inputs.task
+    names = task.get_names(inputs.num_classes)
+    if task.kind == "multilabel":
+        cells = [*names, *(f"probability_{name}" for name in names)]
+    elif task.kind != "regression":
+        cells = ["label", *(f"probability_{name}" for name in names)]
     else:
         count = int(np.prod(inputs.target_shape))
-        names = [f"value_{k}" for k in range(count)] if count > 1 else ["value"]
-    return ",".join(["row", *names]) + "\n"
+        cells = names or [f"value_{k}" for k in range(count)]
+        cells = ["value"] if count == 1 and not names else cells
+    first = "file" if hasattr(inputs.reader, "list_files") else "row"
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([first, *cells])
+    return text.getvalue()
 
 
 def _count_rows(output: pathlib.Path, header: str) -> int | None:

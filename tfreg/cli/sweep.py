@@ -10,13 +10,14 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
+import re
 import shlex
 from collections.abc import Sequence
 
 from absl import flags
 
 from tfreg.cli import commandline, process
-from tfreg.runs import config, directories, signals
+from tfreg.runs import config, directories, names, signals
 from tfreg.sweeps import plans
 
 USAGE = """
@@ -104,7 +105,8 @@ def _get_directory(values: flags.FlagValues, plan: plans.Plan) -> pathlib.Path:
     if name is None:
         paths = dict.fromkeys(s.path for s in plan.settings if s.path)
         regs = "+".join(paths).replace(" on ", "_").replace(" + ", "+")
-        name = f"{regs or 'note'}-{settings.dataset}"
+        source = re.sub(r"[^A-Za-z0-9._=+-]+", "_", names.get_source(settings))
+        name = f"{regs or 'note'}-{source}"
         name += f"-{settings.train_examples}" if settings.train_examples else ""
     # Config checks the name.
     named = dataclasses.replace(settings, run_name=f"sweep-{name}")

@@ -19,6 +19,7 @@ USAGE = """
 Trains a model with penalties and writes its directory, runs/NAME/.
 
   tfreg train --reg=l2 --scale=1e-4
+  tfreg train --data=houses.csv --target=price
   tfreg train --reg='l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'
   tfreg train --config=runs/NAME/config.json --run_name=again
   tfreg train --resume --run=runs/NAME
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     settings = commandline.make_config(values, _read_base(values))
     if values["dry_run"].value:
         process.import_tensorflow()
-        runs.show(settings)
+        runs.show(settings, signals.log)
         return 0
     if not _may_have_workers(settings):
         # Fails early: runs.train claims it again, seconds later.
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
             if resume:
                 directories.read_finished(path, settings)
     wait = float(values["wait_for_workers"].value or 0.0)
-    return _train(settings, overwrite, resume, wait)
+    return _train(settings, overwrite, resume, argv[0], wait)
 
 
 def _may_have_workers(settings: config.Config) -> bool:
@@ -84,14 +85,16 @@ def _may_have_workers(settings: config.Config) -> bool:
     return settings.strategy == "multi_worker" or (auto and is_listed)
 
 
-def _train(settings: config.Config, overwrite: bool, resume: bool, wait: float) -> int:
+def _train(
+    settings: config.Config, overwrite: bool, resume: bool, program: str, wait: float
+) -> int:
     process.import_tensorflow()
     from tfreg.training import strategies
 
     path = directories.get_path(settings)
-    with signals.stop_in_order(
-        f"saved in {path}", signals.log, False
-    ) as is_interrupted:
+    run = f"--run={shlex.quote(str(path))}"
+    kept = f"saved in {path}\n{program} --resume {run}"
+    with signals.stop_in_order(kept, signals.log, False) as is_interrupted:
         # The other workers write no files.
         strategy = strategies.make_strategy(
             settings.strategy, settings.logical_devices, wait
@@ -100,7 +103,9 @@ def _train(settings: config.Config, overwrite: bool, resume: bool, wait: float) 
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
     if strategies.is_chief(strategy):
-        print(f"{path}\ntensorboard --logdir {shlex.quote(settings.logdir)}")
+        predict = program.replace("train", "predict")
+        print(f"{path}\n{predict} {run} --data=NEW --output=predictions.csv")
+        print(f"tensorboard --logdir {shlex.quote(settings.logdir)}")
     return 0
 
 

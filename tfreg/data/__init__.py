@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from tfreg.data.arrays import Dataset, Split, permute
 from tfreg.data.files import NAMES, DataError, load
+from tfreg.data.folders import load_folder
 from tfreg.data.indexed import Indexed
 from tfreg.data.pictures import images, load_images
 from tfreg.data.pipeline import Pipeline
 from tfreg.data.streams import stream
+from tfreg.data.tables import load_table
 from tfreg.data.tfrecords import records
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ __all__ = [
     "augment",
     "images",
     "load",
+    "load_folder",
     "load_images",
+    "load_table",
     "permute",
     "records",
     "stream",

@@ -220,13 +220,20 @@ def _measure(leaf: Any) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three splits of one data set; `num_classes` is None if y holds targets."""
+    """Three splits of one data set; `num_classes` is None if y holds targets.
+
+    `task` is what is learnt, a `tasks.Task`; None: classes, or numbers without
+    `num_classes`. `reader` reads other data in the same way, with what was learnt of
+    the training examples; None: the data set is one of arrays.
+    """
 
     name: str
     train: Split
     validation: Split
     test: Split
     num_classes: int | None
+    task: Any = None
+    reader: Any = None
 
 
 def permute(num_examples: int, seed: int, epoch: int) -> np.ndarray:

@@ -41,14 +41,13 @@ class _Images:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        listed: tuple[list[str], np.ndarray, tuple[str, ...]],
         size: tuple[int, int] | None,
         channels: int,
-        classes: Sequence[str] | None,
     ) -> None:
         self.channels = channels
         self.size = size
-        self.paths, self.labels, self.classes = _list_images(folder, classes)
+        self.paths, self.labels, self.classes = listed
         shape = (*size, channels) if size else self._decode(self.paths[0]).shape
         self.shape: tuple[int, ...] = shape
 
@@ -158,7 +157,19 @@ def images(
             )
         height, width = (_checks.check_int("size", value) for value in size)
         size = height, width
-    return _Images(folder, size, channels, classes)
+    return _Images(_list_images(folder, classes), size, channels)
+
+
+def make_source(paths: Sequence[str], size: tuple[int, int], channels: int) -> Any:
+    """Returns a source of images by their paths, all of class 0.
+
+    Args:
+        paths: of the images.
+        size: as for `images`.
+        channels: likewise.
+    """
+    listed = list(paths), np.zeros(len(paths), np.int32), ("",)
+    return _Images(listed, size, channels)
 
 
 def load_images(

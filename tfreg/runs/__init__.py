@@ -16,8 +16,10 @@ if TYPE_CHECKING:
         finished,
         history,
         hooks,
+        inputs,
         results,
         runner,
+        scoring,
         trainer,
         weights,
     )
@@ -43,8 +45,10 @@ _MODULES = (
     "finished",
     "history",
     "hooks",
+    "inputs",
     "results",
     "runner",
+    "scoring",
     "trainer",
     "weights",
 )

@@ -10,13 +10,15 @@ before the first file is written, and nothing in this module writes.
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfreg import data, losses, models, optimizers, rules
+from tfreg import data, layers, losses, models, optimizers, rules
+from tfreg.data import tasks
 from tfreg.optimizers import schedules
-from tfreg.runs import config, trainer, weights
+from tfreg.runs import config, inputs, own, trainer, weights
 from tfreg.training import loop, step, strategies
 
 
@@ -62,7 +64,7 @@ def build(
     """
     if strategy is None:
         strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
-    dataset = dataset or data.load(settings.dataset, settings.data_dir)
+    dataset = dataset or inputs.load(settings, log)
     dataset = take_examples(settings, dataset)
     batch_size = min(settings.batch_size, len(dataset.train))
     num_steps = -(-len(dataset.train) // batch_size) * settings.epochs
@@ -73,12 +75,13 @@ def build(
         rules.apply(settings.get_rules(), model)
         train_step = step.Step(
             model,
-            losses.sparse_softmax_cross_entropy if dataset.num_classes else _square,
+            _make_loss(dataset),
             _make_optimizer(settings, num_steps),
             settings.clip_norm,
             settings.seed,
             settings.accumulate,
             settings.precision,
+            metrics=_make_metrics(dataset),
             after=[] if settings.ema is None else [optimizers.ema(settings.ema)],
         )
     train_loop = loop.Loop(
@@ -129,7 +132,8 @@ def take_examples(settings: config.Config, dataset: data.Dataset) -> data.Datase
         )
     # The order of an epoch that no run reaches.
     rows = np.sort(data.permute(len(train), settings.seed, 2**64 - 1)[:count])
-    part = data.Split(train.x[rows], train.y[rows], pixels=train.pixels)
+    weights = None if train.weights is None else train.weights[rows]
+    part = data.Split(train.x[rows], train.y[rows], weights, train.pixels)
     return dataclasses.replace(dataset, train=part)
 
 
@@ -142,8 +146,45 @@ def _get_steps_per_call(settings: config.Config) -> int | None:
     return every // -(-every // most)
 
 
+def _make_loss(dataset: data.Dataset) -> losses.DataLoss:
+    """Returns the loss that fits the task."""
+    task = inputs.get_task(dataset)
+    if task.kind == "classification":
+        return losses.sparse_softmax_cross_entropy
+    if task.kind in ("binary", "multilabel"):
+        return losses.sigmoid_cross_entropy
+    if not task.scale:
+        return _square
+    # In units of the targets' variance, so that rates and scales don't depend on it.
+    scale = list(task.scale)
+    return lambda y, outputs: losses.mean_squared_error(y / scale, outputs / scale)
+
+
 def _square(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     return losses.mean_squared_error(y, tf.reshape(outputs, tf.shape(y)))
+
+
+def _make_metrics(dataset: data.Dataset) -> dict[str, None] | None:
+    """Returns the metrics that fit the task; None: those that fit the loss."""
+    is_matrix = dataset.train.y.ndim <= 2
+    if inputs.get_task(dataset).kind == "regression" and is_matrix:
+        return {"mean_absolute_error": None, "r2": None}
+    return None
+
+
+def _rescale(model: Any, task: tasks.Task) -> Any:
+    """Returns a model whose outputs have the targets' means and scales."""
+    if not task.scale:
+        return model
+
+    def rescale(outputs: tf.Tensor) -> tf.Tensor:
+        # In bfloat16 a large mean would round the rest away.
+        wide = tf.float64 if outputs.dtype == tf.float64 else tf.float32
+        scale, mean = tf.constant(task.scale, wide), tf.constant(task.mean, wide)
+        return tf.cast(outputs, wide) * scale + mean
+
+    plain = isinstance(model, layers.Sequential)
+    return layers.Sequential([*(model.layers if plain else [model]), rescale])
 
 
 def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
@@ -152,14 +193,19 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
     Raises:
         ValueError: the model doesn't fit the data.
     """
+    task = inputs.get_task(dataset)
+    if ":" in settings.model:
+        return _rescale(own.build_model(settings, dataset), task)
     y, shape = dataset.train.y, dataset.train.x.shape[1:]
     num_outputs = dataset.num_classes or int(np.prod(y.shape[1:]))
     activation = None
     if settings.activation != "linear":
         activation = getattr(tf.nn, settings.activation)
-    if settings.model == "mlp":
-        widths = [*settings.hidden, num_outputs]
-        return models.MLP(widths, activation, settings.dropout, seed=settings.seed)
+    if settings.model in ("mlp", "linear"):
+        hidden = settings.hidden if settings.model == "mlp" else ()
+        widths = [*hidden, num_outputs]
+        mlp = models.MLP(widths, activation, settings.dropout, seed=settings.seed)
+        return _rescale(mlp, task)
     if len(shape) not in (2, 3) or min(shape[:2]) < 12:
         raise ValueError(
             "model cnn must have images of 12 x 12 pixels or more, got inputs of "
@@ -237,7 +283,7 @@ def get_hparams(settings: config.Config) -> dict[str, str | int | float]:
     hparams: dict[str, str | int | float] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if field.metadata["group"] == "output" or field.name == "data_dir":
+        if field.metadata["group"] == "output" or field.name in ("data", "data_dir"):
             continue
         if isinstance(value, tuple):
             value = ",".join(map(str, value))

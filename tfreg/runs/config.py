@@ -11,33 +11,32 @@ import hashlib
 import json
 import math
 import re
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 from tfreg import rules
+from tfreg.data import splits
+from tfreg.runs import fields, names, own
 
 # Repeated from the modules that define them, which would import TensorFlow.
 DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
-MODELS = ("mlp", "cnn")
+MODELS = ("mlp", "cnn", "linear")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "cosine", "linear", "piecewise")
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 COMPILES = ("auto", "xla", "graph")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "gelu", "linear")
+TASKS = ("auto", "classification", "binary", "multilabel", "regression")
+WEIGHTS = ("none", "balanced")
 DEFAULT_SCALE = 1e-4
 
-_MAX_LENGTH = 150
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{_MAX_LENGTH - 1}}}")
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{names.MAX_LENGTH - 1}}}")
 _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
 _PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
-_WORD = re.compile(r"[A-Za-z0-9_]*")
-
-
-def _field(default: Any, group: str, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"group": group, "help": text})
+# Fields of the data of one's own, and all that came after the hashes of the others.
+_OWN = ("target", "drop", "group", "split", "split_seed", "image_size")
+_NEW = ("data", *_OWN, "task", "class_weights", "set")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,88 +47,125 @@ class Config:
         ValueError: a field has an invalid value; the message names it.
     """
 
-    reg: str = _field(
+    reg: str = fields.define(
         "none",
         "penalties",
         "none, l1, l2, l1_l2, l2_sp, decay, or rules: "
         "'l2(1e-4)@kernel;l1(1e-5)@activity:dense_0'",
     )
-    scale: float | str | None = _field(
+    scale: float | str | None = fields.define(
         None,
         "penalties",
         f"scale of --reg, contrib's convention: Keras's L2 doubled "
         f"[{DEFAULT_SCALE:g}]; or a schedule: 'linear(0.0, 1e-4, 1000)'",
     )
-    reg_on: tuple[str, ...] = _field(
+    reg_on: tuple[str, ...] = fields.define(
         ("kernel",), "penalties", "what --reg penalizes: kernel, bias, activity"
     )
-    dataset: str = _field("mnist5k", "data", ", ".join(DATASETS))
-    data_dir: str | None = _field(
+    dataset: str = fields.define("mnist5k", "data", ", ".join(DATASETS))
+    data_dir: str | None = fields.define(
         None, "data", "folder of the IDX files, or the .npz file"
     )
-    train_examples: int | None = _field(
+    data: str | None = fields.define(
+        None,
+        "data",
+        "a CSV or Parquet file, or a folder of images, instead of --dataset",
+    )
+    target: tuple[str, ...] = fields.define(
+        (), "data", "column of --data to learn, several with commas"
+    )
+    drop: tuple[str, ...] = fields.define((), "data", "columns of --data to ignore")
+    group: str | None = fields.define(
+        None, "data", "column whose equal values stay in one part of the data"
+    )
+    split: str = fields.define(
+        splits.DEFAULT,
+        "data",
+        "fractions of training, validation and test, or the column that names them",
+    )
+    split_seed: int = fields.define(0, "data", "seed of the drawn parts")
+    image_size: str | None = fields.define(
+        None, "data", "HEIGHTxWIDTH of the images [they have one size]"
+    )
+    task: str = fields.define("auto", "data", ", ".join(TASKS))
+    class_weights: str = fields.define("none", "data", ", ".join(WEIGHTS))
+    train_examples: int | None = fields.define(
         None, "data", "number of training examples, drawn by the seed [all]"
     )
-    model: str = _field("mlp", "model", ", ".join(MODELS))
-    hidden: tuple[int, ...] = _field(
+    model: str = fields.define(
+        "mlp",
+        "model",
+        f"{', '.join(MODELS)}, or module:function of the working directory",
+    )
+    set: tuple[str, ...] = fields.define(
+        (), "model", "option of a model of your own, such as depth=4; several times"
+    )
+    hidden: tuple[int, ...] = fields.define(
         (128,), "model", "widths of the mlp's hidden layers"
     )
-    activation: str = _field("relu", "model", ", ".join(ACTIVATIONS))
-    dropout: float = _field(0.0, "model", "fraction of hidden outputs to drop")
-    init_from: str | None = _field(
+    activation: str = fields.define("relu", "model", ", ".join(ACTIVATIONS))
+    dropout: float = fields.define(0.0, "model", "fraction of hidden outputs to drop")
+    init_from: str | None = fields.define(
         None,
         "model",
         "initial weights: a run, .keras, .npz or TensorFlow's checkpoint [random]",
     )
-    init_pattern: str = _field(
+    init_pattern: str = fields.define(
         ".*", "model", "regular expression on the variables to take from there"
     )
-    optimizer: str = _field("adam", "training", ", ".join(OPTIMIZERS))
-    learning_rate: float = _field(1e-3, "training", "peak learning rate")
-    schedule: str = _field(
+    optimizer: str = fields.define("adam", "training", ", ".join(OPTIMIZERS))
+    learning_rate: float = fields.define(1e-3, "training", "peak learning rate")
+    schedule: str = fields.define(
         "constant",
         "training",
         f"{', '.join(SCHEDULES)}, or all of it: 'exponential(1e-3, 0.96, 1000)'",
     )
-    warmup_steps: int = _field(0, "training", "steps of linear warm-up")
-    clip_norm: float | None = _field(
+    warmup_steps: int = fields.define(0, "training", "steps of linear warm-up")
+    clip_norm: float | None = fields.define(
         None, "training", "largest global norm of the gradient [no clipping]"
     )
-    batch_size: int = _field(32, "training", "examples per step, of all replicas")
-    ema: float | None = _field(
+    batch_size: int = fields.define(
+        32, "training", "examples per step, of all replicas"
+    )
+    ema: float | None = fields.define(
         None, "training", "decay of the weights' average, which is evaluated [none]"
     )
-    accumulate: int = _field(1, "training", "number of microbatches in a batch")
-    precision: str = _field("float32", "training", ", ".join(PRECISIONS))
-    epochs: int = _field(10, "training", "passes over the training set")
-    seed: int = _field(0, "training", "seed of weights, order, dropout: 0 to 2**31 - 1")
-    strategy: str = _field("auto", "devices", ", ".join(STRATEGIES))
-    logical_devices: int = _field(
+    accumulate: int = fields.define(1, "training", "number of microbatches in a batch")
+    precision: str = fields.define("float32", "training", ", ".join(PRECISIONS))
+    epochs: int = fields.define(10, "training", "passes over the training set")
+    seed: int = fields.define(
+        0, "training", "seed of weights, order, dropout: 0 to 2**31 - 1"
+    )
+    strategy: str = fields.define("auto", "devices", ", ".join(STRATEGIES))
+    logical_devices: int = fields.define(
         0, "devices", "number of logical CPU devices, to try replicas [no split]"
     )
-    compile: str = _field("auto", "devices", ", ".join(COMPILES))
-    patience: int | None = _field(
+    compile: str = fields.define("auto", "devices", ", ".join(COMPILES))
+    patience: int | None = fields.define(
         None,
         "training",
         "stop after this many epochs without a better validation loss, and restore the "
         "best weights [never]",
     )
-    monitor: str = _field("validation/loss/data", "training", "what --patience goes by")
-    checkpoint_every: str = _field(
+    monitor: str = fields.define(
+        "validation/loss/data", "training", "what --patience goes by"
+    )
+    checkpoint_every: str = fields.define(
         "30s", "output", "steps, or seconds with an s, between checkpoints"
     )
-    keep_checkpoints: int = _field(2, "output", "checkpoints to keep, 2 or more")
-    logdir: str = _field("runs", "output", "parent of the run's directory")
-    run_name: str | None = _field(
+    keep_checkpoints: int = fields.define(2, "output", "checkpoints to keep, 2 or more")
+    logdir: str = fields.define("runs", "output", "parent of the run's directory")
+    run_name: str | None = fields.define(
         None, "output", "name of the run's directory [made from the settings]"
     )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = _convert(field, getattr(self, field.name))
+            value = fields.convert(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         self._check_numbers()
         self._check_choices()
+        self._check_model()
         if self.run_name is not None and not _NAME.fullmatch(self.run_name):
             raise ValueError(
                 "run_name must be up to 150 letters, digits and . _ = + -, and start "
@@ -140,17 +176,25 @@ class Config:
                 f"logdir must be UTF-8, got {self.logdir!r}: choose another directory"
             )
         self.get_rules()
+        fields.check_data(self, _OWN)
+        splits.parse(self.split)
+
+    def get_image_size(self) -> tuple[int, int] | None:
+        """Returns (height, width) of the images, or None."""
+        return fields.parse_size(self.image_size)
 
     def _check_choices(self) -> None:
         choices = {
             "dataset": DATASETS,
-            "model": MODELS,
+            "model": (self.model,) if ":" in self.model else MODELS,
             "activation": ACTIVATIONS,
             "optimizer": OPTIMIZERS,
             "schedule": (self.schedule,) if "(" in self.schedule else SCHEDULES,
             "precision": PRECISIONS,
             "strategy": STRATEGIES,
             "compile": COMPILES,
+            "task": TASKS,
+            "class_weights": WEIGHTS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -166,12 +210,26 @@ class Config:
                     f"{self.learning_rate!r} and {self.warmup_steps!r} beside "
                     f"{self.schedule!r}: leave them out"
                 )
-        reg_on = set(self.reg_on)
-        if not reg_on or reg_on - set(rules.TARGETS) or len(reg_on) < len(self.reg_on):
+        reg_on = frozenset(self.reg_on)
+        if (
+            not reg_on
+            or reg_on - frozenset(rules.TARGETS)
+            or len(reg_on) < len(self.reg_on)
+        ):
             raise ValueError(
                 f"reg_on must be one or more of {', '.join(rules.TARGETS)}, each once, "
                 f"got {self.reg_on!r}: write reg=none for no penalty"
             )
+
+    def _check_model(self) -> None:
+        if ":" in self.model:
+            own.check_name("model", self.model)
+        elif self.set:
+            raise ValueError(
+                f"set must be used with a model of your own, got {self.set!r} with "
+                f"{self.model!r}: write --model=module:function"
+            )
+        own.parse_options(self.set)
 
     def _check_numbers(self) -> None:
         finite, few = math.isfinite, self.train_examples
@@ -194,6 +252,7 @@ class Config:
             ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 to batch_size"),
             ("logical_devices", 0 <= self.logical_devices <= 64, "an int from 0 to 64"),
             ("epochs", self.epochs >= 1, "an int >= 1"),
+            ("split_seed", 0 <= self.split_seed < 2**31, "an int from 0 to 2147483647"),
             ("seed", 0 <= self.seed < 2**31, "an int from 0 to 2147483647"),
             ("patience", self.patience is None or self.patience >= 1, "an int >= 1"),
             (
@@ -210,6 +269,11 @@ class Config:
                     f"{name} must be {text}, got {getattr(self, name)!r}: "
                     "choose another value"
                 )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `set` by name."""
+        return own.parse_options(self.set)
 
     def get_rules(self) -> tuple[rules.Rule, ...]:
         """Returns the penalties as rules, no rules for `reg="none"`.
@@ -258,31 +322,7 @@ class Config:
         too long for a name, or have characters that a name can't have, a hash of them
         is added.
         """
-        if self.run_name is not None:
-            return self.run_name
-        named = ("reg", "scale", "reg_on", "dataset", "data_dir", "model", "hidden")
-        hidden = "x".join(map(str, self.hidden)) if self.model == "mlp" else ""
-        penalties = self.get_rules()
-        reg = "+".join(map(str, penalties)) or "none"
-        parts = [self.dataset, self.model + hidden, reg]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            skipped = (
-                field.name in (*named, "seed") or field.metadata["group"] == "output"
-            )
-            if value != field.default and not skipped:
-                parts.append(f"{field.name}={value}")
-        parts.append(f"seed{self.seed}")
-        name = re.sub(r"[^A-Za-z0-9._=+-]+", "_", "-".join(parts))
-        texts = [rule.pattern or "" for rule in penalties]
-        texts += [s for rule in penalties for s in rule.scales if isinstance(s, str)]
-        others = (self.init_from or "", self.init_pattern.replace(".*", ""))
-        is_plain = all(map(_WORD.fullmatch, [*texts, *others]))
-        is_plain = is_plain and "(" not in self.schedule
-        if is_plain and self.data_dir is None and len(name) <= _MAX_LENGTH:
-            return name
-        digest = hashlib.sha256(repr((parts, self.data_dir)).encode()).hexdigest()[:8]
-        return f"{name[: _MAX_LENGTH - 9]}-{digest}"
+        return self.run_name or names.make_run_name(self)
 
     def get_differences(self, other: "Config") -> list[str]:
         """Returns the differences of two runs, in words; epochs and output don't count.
@@ -290,58 +330,27 @@ class Config:
         Args:
             other: the Config to compare with.
         """
-        names = [f.name for f in dataclasses.fields(self) if _is_decisive(f)]
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        decisive = [f.name for f in dataclasses.fields(self) if fields.is_decisive(f)]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in decisive}
         return [f"{name} {a!r}, not {b!r}" for name, (a, b) in pairs.items() if a != b]
 
     def get_hash(self) -> str:
-        """Returns the sha256 of all that determines a run's results, except epochs."""
-        decisive = [f.name for f in dataclasses.fields(self) if _is_decisive(f)]
+        """Returns the sha256 of all that determines a run's results, except epochs.
+
+        Fields that an earlier version didn't have count where they are used.
+        """
+        decisive = [
+            field.name
+            for field in dataclasses.fields(self)
+            if fields.is_decisive(field)
+            and (field.name not in _NEW or getattr(self, field.name) != field.default)
+        ]
         text = repr([(name, getattr(self, name)) for name in decisive])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
         """Returns all fields as JSON, which `from_json` reads."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-
-def _is_decisive(field: dataclasses.Field) -> bool:
-    return field.name != "epochs" and field.metadata["group"] != "output"
-
-
-def _convert(field: dataclasses.Field, value: Any) -> Any:
-    """Converts a list to a tuple, and an int to a float if the field is a float.
-
-    Raises:
-        ValueError: the value, for example from JSON, isn't of its field's type.
-    """
-    kinds = get_types(field)
-    if float in kinds and type(value) is int:
-        # An int beyond the largest float becomes infinity, which is refused.
-        value = float(value) if abs(value) < 1e300 else math.inf
-    if typing.get_origin(kinds[0]) is tuple:
-        member = typing.get_args(kinds[0])[0]
-        value = tuple(value) if isinstance(value, list) else value
-        good = isinstance(value, tuple) and all(type(v) is member for v in value)
-        wanted = f"several {member.__name__}"
-    else:
-        good = type(value) in kinds
-        words = {type(None): "null"} | (
-            {str: "a schedule as text"} if float in kinds else {}
-        )
-        wanted = " or ".join(words.get(kind, kind.__name__) for kind in kinds)
-    if not good:
-        raise ValueError(
-            f"{field.name} must be {wanted}, got {value!r}: change its type"
-        )
-    return value
-
-
-def get_types(field: dataclasses.Field) -> tuple[Any, ...]:
-    """Returns the types of a field of Config."""
-    if isinstance(field.type, types.UnionType):
-        return typing.get_args(field.type)
-    return (field.type,)
 
 
 def from_json(text: str) -> Config:
@@ -351,27 +360,27 @@ def from_json(text: str) -> Config:
         ValueError: not a JSON object, an unknown field, or an invalid value.
     """
     try:
-        fields = json.loads(text)
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:  # also an int of 5,000 digits
         raise ValueError(
             f"a config must be JSON, got {text[:40]!r} ({error}): "
             "pass the config.json of a run"
         ) from None
-    if not isinstance(fields, Mapping):
+    if not isinstance(values, Mapping):
         raise ValueError(
             f"a config must be a JSON object, got {text[:40]!r}: "
             "pass the config.json of a run"
         )
-    if "trainer" in fields:
+    if "trainer" in values:
         raise ValueError(
             "a config must be of train.py, got one of a script's own Trainer: run that "
             "script again"
         )
     known = [field.name for field in dataclasses.fields(Config)]
-    unknown = sorted(set(fields) - set(known))
+    unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(
             f"a config must have only the fields {', '.join(known)}, got "
             f"{', '.join(unknown)}: remove the unknown ones"
         )
-    return Config(**fields)
+    return Config(**values)

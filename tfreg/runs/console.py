@@ -18,16 +18,24 @@ import rich.progress
 import rich.table
 import rich.text
 
-from tfreg import optimizers
+from tfreg import data, optimizers
 from tfreg.collections import parts
+from tfreg.data import tasks
 from tfreg.layers import base
 from tfreg.models import freezing
+from tfreg.runs import inputs
 from tfreg.training import reports, step
 
 
 class _Console(rich.console.Console):
     def on_broken_pipe(self) -> None:
         raise  # The BrokenPipeError; rich would exit with status 1.
+
+
+def show_task(dataset: data.Dataset) -> None:
+    """Prints what is learnt, with the numbers of examples of the classes."""
+    task, y = inputs.get_task(dataset), dataset.train.y
+    print(tasks.describe(task, y, dataset.num_classes), flush=True)
 
 
 def show_step(trained: step.Step) -> None:

@@ -28,7 +28,7 @@ _CONFIG_CHARS = 2**20  # A longer file isn't a Config.
 _TABLES = ("sweep.csv", "choice.json", "test.json", "report.md", "report.png")
 # A kill may leave temporary copies.
 _WRITTEN = (CONFIG, RESULT, DATA, SWEEP, *_TABLES)
-_PARTS = (CONFIG, RESULT, manifests.FOLDER, "train", "validation")
+_PARTS = (CONFIG, RESULT, manifests.FOLDER, "train", "validation", "test")
 
 
 class DirectoryError(ValueError):

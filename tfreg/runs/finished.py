@@ -14,7 +14,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,34 +22,10 @@ import tensorflow as tf
 
 from tfreg import data
 from tfreg.collections import store
-from tfreg.runs import builder, config, directories, results
-from tfreg.training import batches, files
+from tfreg.runs import builder, config, directories, inputs, results, serving
+from tfreg.training import files
 
 FORMATS = ("savedmodel", "tflite")
-_BATCH = 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What a run has learnt of its data, in its data.json.
-
-    Attributes:
-        shape: of one input.
-        dtype: of the inputs as they are in the file.
-        pixels: whether they are divided by 255.
-        num_classes: None for a regression.
-        target_shape: of one target.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    pixels: bool
-    num_classes: int | None
-    target_shape: tuple[int, ...]
-
-    def to_json(self) -> str:
-        """Returns the content of data.json."""
-        return results.to_json(dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,20 +33,14 @@ class Prediction:
     """The predictions of several inputs.
 
     Attributes:
-        values: `[examples, classes]` probabilities, or `[examples, ...]` targets.
-        labels: `[examples]` classes, None in a regression.
+        values: `[examples, classes]` probabilities, of `multilabel` those of the
+            labels; or `[examples, ...]` targets.
+        labels: `[examples]` classes, by the names that they have in a table;
+            `[examples, labels]` of 0 and 1 for `multilabel`; None in a regression.
     """
 
     values: np.ndarray
     labels: np.ndarray | None
-
-
-def describe_inputs(dataset: data.Dataset) -> Inputs:
-    """Returns what is kept of a data set with its run."""
-    x, y = dataset.train.x, dataset.train.y
-    shapes = x.shape[1:], y.shape[1:]
-    kind = x.dtype.name, dataset.train.pixels, dataset.num_classes
-    return Inputs(shapes[0], *kind, shapes[1])
 
 
 def load_run(path: str | os.PathLike) -> "FinishedRun":
@@ -88,17 +58,9 @@ def load_run(path: str | os.PathLike) -> "FinishedRun":
     """
     path = pathlib.Path(path)
     settings = directories.read_run(path)
-    try:
-        fields = directories.read_json(path / directories.DATA)
-        fields |= {k: tuple(fields[k]) for k in ("shape", "target_shape")}
-        inputs = Inputs(**fields)
-    except (KeyError, TypeError) as error:
-        raise directories.DirectoryError(
-            f"a run's data.json must be intact, got {str(path / directories.DATA)!r} "
-            f"({error}): train it again"
-        ) from None
+    kept = inputs.read(path)
     with store.Store().as_default():
-        return FinishedRun(path, settings, inputs)
+        return FinishedRun(path, settings, kept)
 
 
 class FinishedRun:
@@ -112,15 +74,16 @@ class FinishedRun:
     """
 
     def __init__(
-        self, path: pathlib.Path, settings: config.Config, inputs: Inputs
+        self, path: pathlib.Path, settings: config.Config, kept: inputs.Inputs
     ) -> None:
-        self.path, self.settings, self.inputs = path, settings, inputs
-        x = np.zeros([2, *inputs.shape], inputs.dtype)
-        kind = np.float32 if inputs.num_classes is None else np.int32
-        few = data.Split(
-            x, np.zeros([2, *inputs.target_shape], kind), None, inputs.pixels
+        self.path, self.settings, self.inputs = path, settings, kept
+        x = np.zeros([2, *kept.shape], kept.dtype)
+        kind = np.float32 if kept.num_classes is None else np.int32
+        y = np.zeros([2, *kept.target_shape], kind)
+        few = data.Split(x, y, None, kept.pixels)
+        dataset = data.Dataset(
+            settings.dataset, few, few, few, kept.num_classes, kept.task, kept.reader
         )
-        dataset = data.Dataset(settings.dataset, few, few, few, inputs.num_classes)
         # One device, and nothing that depends on the number of examples.
         plain: dict[str, Any] = {
             "strategy": "one",
@@ -134,40 +97,32 @@ class FinishedRun:
         trained.restore(path)
         trained.restore_final()
         self.model = self._run.model
-        self._predict = tf.function(self._compute, self._make_signature())
+        spec = tf.TensorSpec([None, *kept.shape], tf.as_dtype(kept.dtype), "inputs")
+        self._predict = tf.function(self._compute, [spec])
 
-    def _make_signature(self) -> list[tf.TensorSpec]:
-        shape, dtype = [None, *self.inputs.shape], self.inputs.dtype
-        return [tf.TensorSpec(shape, tf.as_dtype(dtype), "inputs")]
-
-    def _compute(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns probabilities and labels, or values, of raw inputs."""
-        step = self._run.loop.step
-        x = batches.scale_pixels(inputs, self.inputs.pixels)
-        x = tf.cast(x, step.dtype) if x.dtype.is_floating else x
-        outputs = tf.cast(step.adapted(x, training=False), tf.float32)
-        if self.inputs.num_classes is None:
-            shape = [-1, *self.inputs.target_shape]
-            return {"values": tf.reshape(outputs, shape)}
-        labels = tf.argmax(outputs, -1, tf.int32)
-        return {"probabilities": tf.nn.softmax(outputs), "labels": labels}
+    def _compute(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return serving.compute(self._run.loop.step, self.inputs, x)
 
     def predict(self, x: Any) -> Prediction:
         """Returns the predictions of inputs as they are in the file.
 
         Args:
-            x: `[examples, ...]`, an array of the training inputs' dtype and shape, also
-                a memory map; it is read in parts.
+            x: of a run on a table a pandas frame, or a dict of columns, whose target
+                isn't needed; otherwise `[examples, ...]`, an array of the training
+                inputs' dtype and shape, also a memory map, which is read in parts.
 
         Raises:
-            ValueError: another dtype or shape.
+            ValueError: another dtype or shape; or no such column (a DataError).
         """
-        values, labels = zip(
-            *((part.values, part.labels) for part in self.predict_each(x)), strict=True
+        return self._join(self.predict_each(x))
+
+    def _join(self, parts: Iterable[Prediction]) -> Prediction:
+        pairs = [(part.values, part.labels) for part in parts]
+        values, labels = zip(*pairs, strict=True)
+        is_class = self.inputs.task.kind != "regression"
+        return Prediction(
+            np.concatenate(values), np.concatenate(labels) if is_class else None
         )
-        is_class = self.inputs.num_classes is not None
-        joined = np.concatenate(labels) if is_class else None
-        return Prediction(np.concatenate(values), joined)
 
     def predict_each(self, x: Any, start: int = 0) -> Iterator[Prediction]:
         """Returns an iterator of the predictions of up to 1,024 inputs each.
@@ -179,13 +134,36 @@ class FinishedRun:
         Raises:
             ValueError: as for `predict`.
         """
+        if self.inputs.reader is not None:
+            x = self.inputs.reader.encode(x)
         return self._iterate(self._check(x), start)
 
+    def predict_file(
+        self, path: str | os.PathLike, start: int = 0
+    ) -> Iterator[Prediction]:
+        """Returns an iterator of the predictions of the inputs in a file.
+
+        Args:
+            path: of a file like that of the training; it is read in parts.
+            start: the first input to predict.
+
+        Raises:
+            data.DataError: the file can't be read, or lacks a column.
+        """
+        first = 0
+        for x in self.inputs.reader.read(path):
+            yield from self._iterate(x, min(max(start - first, 0), len(x)))
+            first += len(x)
+
     def _iterate(self, x: np.ndarray, start: int) -> Iterator[Prediction]:
-        for first in range(start, len(x), _BATCH):
-            part = tf.constant(np.asarray(x[first : first + _BATCH], self.inputs.dtype))
+        classes = self.inputs.task.classes
+        for first in range(start, len(x), serving.BATCH):
+            part = tf.constant(
+                np.asarray(x[first : first + serving.BATCH], self.inputs.dtype)
+            )
             outputs = {k: v.numpy() for k, v in self._predict(part).items()}
             labels = outputs.pop("labels", None)
+            labels = np.array(classes)[labels] if classes else labels
             (values,) = outputs.values()
             yield Prediction(values, labels)
 
@@ -203,21 +181,33 @@ class FinishedRun:
             )
         return x
 
-    def evaluate(self, split: data.Split) -> dict[str, Any]:
+    def evaluate(self, source: data.Split | str | os.PathLike) -> dict[str, Any]:
         """Returns the loss and the metrics on other data.
 
         Args:
-            split: examples like those of the training.
+            source: examples like those of the training; or the path of a file with
+                them and their targets, as of a run on a table.
 
         Raises:
             ValueError: other parts or shapes than those of the training.
+            data.DataError: the file can't be read, or lacks a column.
         """
-        return results.get_losses(self._run.loop.evaluate(split))
+        if isinstance(source, str | os.PathLike):
+            if self.inputs.reader is None:
+                raise ValueError(
+                    f"source must be a Split for a run on arrays, got {source!r}: pass "
+                    "tfreg.data.Split(x, y)"
+                )
+            source = self.inputs.reader.load(source)
+        return results.get_losses(self._run.loop.evaluate(source))
 
     def export(self, path: str | os.PathLike, format: str = "savedmodel") -> None:
         """Writes the model with its preprocessing; it is loaded without tfreg.
 
-        Its signature has `inputs`, and `probabilities` and `labels` or `values`.
+        Its signature has `inputs`, or an input `[rows]` for each column of a table:
+        float32 or, for categories, text, by the column's name with _ for what isn't a
+        letter or digit. It returns `probabilities` and `labels`, or `values`; a label
+        is the number of its class, whose names a SavedModel returns as `names`.
 
         Args:
             path: of the new directory of a SavedModel, or of the new `.tflite` file.
@@ -247,16 +237,31 @@ class FinishedRun:
         ):
             shutil.move(write(pathlib.Path(aside)), path)
 
+    def _serve(self, has_texts: bool) -> Any:
+        """Returns the exported function."""
+        reader, classes = self.inputs.reader, self.inputs.task.classes
+        if reader is None:
+            return self._predict
+
+        def serve(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = self._compute(reader.compute(*tensors))
+            if classes and has_texts:  # TFLite returns numbers alone.
+                names = tf.constant([str(name) for name in classes])
+                outputs["names"] = tf.gather(names, outputs["labels"])
+            return outputs
+
+        return tf.function(serve, reader.make_specs())
+
     def _write_saved(self, folder: pathlib.Path) -> pathlib.Path:
         module = tf.Module()
         module.variables_ = list(self._run.loop.step.adapted.variables)
-        signature = self._predict.get_concrete_function()
-        module.predict = self._predict
+        module.predict = self._serve(has_texts=True)
+        signature = module.predict.get_concrete_function()
         tf.saved_model.save(module, str(folder / "model"), signature)
         return folder / "model"
 
     def _write_lite(self, folder: pathlib.Path) -> pathlib.Path:
-        function = self._predict.get_concrete_function()
+        function = self._serve(has_texts=False).get_concrete_function()
         make: Callable = tf.lite.TFLiteConverter.from_concrete_functions
         converted = make([function], self.model).convert()
         (folder / "model.tflite").write_bytes(converted)

@@ -12,33 +12,46 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from tfreg import data
 from tfreg.collections import store
 from tfreg.runs import (
     builder,
     config,
     console,
     directories,
-    finished,
+    inputs,
+    own,
     records,
     results,
+    scoring,
+    serving,
+    trainer,
 )
-from tfreg.training import agreement, batches, reports, strategies
+from tfreg.training import agreement, batches, files, reports, strategies
 
 
-def show(settings: config.Config) -> None:
+def show(
+    settings: config.Config, log: Callable[[str], None] = lambda text: None
+) -> None:
     """Prints the table of variables and the losses of one batch; writes nothing.
+
+    Args:
+        settings: of the run.
+        log: called with messages for the user.
 
     Raises:
         ValueError: as for `build`.
     """
     with store.Store().as_default():
-        run = builder.build(settings)
+        run = builder.build(settings, log=log)
+        console.show_task(run.dataset)
         console.show_step(run.loop.step)
         size = run.loop.batch_size
         train = run.dataset.train
@@ -128,47 +141,100 @@ def _train(
     """Builds the run and trains it, in the claimed directory if there is one."""
     started = time.perf_counter()
     is_new = not (resume and directories.has_begun(path))
-    run = builder.build(settings, strategy, log=log, is_new=is_new)
+    # A run of an earlier version, without these, may have kept nothing.
+    is_kept = not is_new and (settings.data is not None or ":" in settings.model)
+    kept = inputs.read(path) if is_kept else None
+    source = own.get_digest(settings.model)
+    if kept and source != kept.source:
+        log(f"the source of {settings.model} isn't that which the run began with")
+    dataset = inputs.load(settings, log, kept)
+    console.show_task(dataset)
+    run = builder.build(settings, strategy, dataset, log, is_new)
     trained = builder.make_trainer(run, path, started, log=log)
-    trained.extra[directories.DATA] = finished.describe_inputs(run.dataset).to_json()
-    return trained.run(
+    described = dataclasses.replace(inputs.describe(dataset), source=source)
+    trained.extra[directories.DATA] = described.to_json()
+    result = trained.run(
         settings.epochs, resume, is_interrupted=is_interrupted, claim=claim
     )
+    result["report"] = report = _report(trained, run.dataset, run.dataset.test)
+    if claim is not None:
+        files.write(path / directories.RESULT, results.to_json(result))
+        if report and "confusion" in report:
+            _show_confusion(path / "test", trained.num_steps, report["confusion"])
+    return result
+
+
+def _report(
+    trained: trainer.Trainer, dataset: data.Dataset, split: data.Split
+) -> dict[str, Any] | None:
+    """Returns the report on a part of the data; see `scoring.score`."""
+    kept = inputs.describe(dataset)
+    with trained.averaged():
+        values = serving.predict(trained.loop.step, kept, split.x)
+    return scoring.score(kept.task, split.y, values, dataset.num_classes)
+
+
+def _show_confusion(path: pathlib.Path, step: int, confusion: Any) -> None:
+    """Writes the confusion matrix as a picture for TensorBoard."""
+    shutil.rmtree(path, ignore_errors=True)  # Of an earlier, shorter run.
+    writer = tf.summary.create_file_writer(str(path))
+    with writer.as_default(step):
+        tf.summary.image("confusion", scoring.draw(confusion)[tf.newaxis])
+    writer.close()
 
 
 def evaluate(
     directory: str | os.PathLike,
     data_dir: str | None = None,
+    source: str | None = None,
     log: Callable[[str], None] = lambda text: None,
-) -> dict[str, float]:
+    report: bool = False,
+) -> dict[str, Any]:
     """Evaluates the saved model of a run on the test set.
 
     Args:
         directory: of the run.
         data_dir: path of the data, if they have moved.
+        source: path of a file of which to evaluate all rows, in place of the test set.
         log: called with a message if the run isn't finished.
+        report: whether to add `report`, see `scoring.score`.
 
     Returns:
-        The loss and, with classes, the accuracy.
+        The loss and the metrics.
 
     Raises:
         directories.DirectoryError: the directory isn't a run's.
+        data.DataError: the data can't be read, or aren't those of the run.
         manifests.CheckpointError: its checkpoint is missing or damaged.
         ValueError: as for `build`.
     """
-    settings = directories.read_config(pathlib.Path(directory, directories.CONFIG))
+    path = pathlib.Path(directory)
+    settings = directories.read_config(path / directories.CONFIG)
     if data_dir is not None:
         settings = dataclasses.replace(settings, data_dir=data_dir)
+    known = inputs.read(path) if settings.data is not None else None
+    if source is not None and known is None:
+        raise ValueError(
+            f"data must be used with a run on a file, got {source!r} for one on "
+            f"{settings.dataset}: write --data_dir"
+        )
     # One device is enough, and no other worker is needed.
     settings = dataclasses.replace(settings, strategy="one", logical_devices=0)
     with store.Store().as_default():
-        run = builder.build(settings, is_new=False)
+        dataset = inputs.load(settings, log, known)
+        test = dataset.test
+        if source is not None and known is not None:
+            test = known.reader.load(source)
+        run = builder.build(settings, dataset=dataset, is_new=False)
         trained = builder.make_trainer(run, log=log)
-        trained.restore(pathlib.Path(directory))
+        trained.restore(path)
         if not trained.has_ended(settings.epochs):
             log(
                 "the run isn't finished: evaluating its checkpoint after "
                 f"{trained.num_steps} steps"
             )
         trained.restore_best()
-        return results.get_losses(trained.evaluate(run.dataset.test))
+        losses = results.get_losses(trained.evaluate(test))
+        if report:
+            losses["report"] = _report(trained, dataset, test)
+        return losses

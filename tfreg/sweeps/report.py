@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfreg.runs import results
+from tfreg.runs import names, results
 from tfreg.sweeps import plans, plots, runner, selection, statistics
 from tfreg.sweeps.selection import Choice, Row
 from tfreg.sweeps.statistics import Interval
@@ -144,7 +144,7 @@ def _describe_plan(plan: plans.Plan) -> str:
     hidden = "-".join(map(str, settings.hidden)) if settings.model == "mlp" else ""
     model = f"{settings.model} {hidden}".strip()
     examples = settings.train_examples
-    data = settings.dataset + (
+    data = names.get_source(settings) + (
         f", {examples:,} training examples drawn by the seed" if examples else ""
     )
     return (

@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfreg import data, runs
-from tfreg.runs import config, console, directories, finished, results, signals
+from tfreg import runs
+from tfreg.runs import config, console, directories, inputs, results, signals
 from tfreg.sweeps import plans, programs
 from tfreg.training import files, manifests, recovery, strategies
 
@@ -154,7 +154,7 @@ def train(
 def _make_lanes(tasks: Sequence[_Task]) -> programs.Lanes:
     settings = tasks[0].config
     strategy = _make_strategy(settings)
-    dataset = data.load(settings.dataset, settings.data_dir)
+    dataset = inputs.load(settings, print)
     return programs.Lanes([task.config for task in tasks], dataset, strategy)
 
 
@@ -215,7 +215,7 @@ def _train_one(
     trained = runs.make_trainer(run, task.path, histograms=False, log=print)
     with directories.claim(task.path, overwrite=True) as claim:
         claim.prepare()
-        text = finished.describe_inputs(run.dataset).to_json()
+        text = inputs.describe(run.dataset).to_json()
         files.write(task.path / directories.DATA, text)
         directories.write_config(task.path, task.config.to_json())
         try:

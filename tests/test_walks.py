@@ -1,0 +1,67 @@
+"""The commands of docs/files.md, to the letter, on scikit-learn's data."""
+
+import json
+import pathlib
+import re
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from sklearn import datasets, metrics
+
+from tfreg.cli import commands
+
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "files.md"
+
+
+def write_diabetes():
+    datasets.load_diabetes(as_frame=True).frame.to_csv("diabetes.csv", index=False)
+
+
+def check_diabetes():
+    frame, got = pd.read_csv("diabetes.csv"), pd.read_csv("predictions.csv")
+    assert list(got) == ["row", "target"]
+    assert metrics.r2_score(frame["target"], got["target"]) > 0.4
+
+
+def write_digits():
+    digits = datasets.load_digits()
+    for i, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        folder = pathlib.Path("digits", str(label))
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.uint8(image[..., np.newaxis] * 15)
+        png = tf.io.encode_png(pixels).numpy()
+        (folder / f"{i:04}.png").write_bytes(png)
+
+
+def check_digits():
+    got = pd.read_csv("predictions.csv")
+    assert list(got)[:3] == ["file", "label", "probability_0"]
+    truth = [int(path.split("/")[1]) for path in got["file"]]
+    assert len(got) == 1797 and np.mean(got["label"] == truth) > 0.9
+
+
+WALKS = {
+    "diabetes": (write_diabetes, check_diabetes),
+    "digits": (write_digits, check_digits),
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_the_commands_of_the_page_go_from_a_file_to_predictions(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write, check = WALKS[name]
+    write()
+    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
+    (block,) = [block for block in blocks if f"--run=runs/{name}" in block]
+    lines = block.replace("\\\n", " ").splitlines()
+    assert len(lines) <= 3
+    for line in lines:
+        assert commands.main(shlex.split(line)) == 0, line
+    check()
+    result = json.loads(pathlib.Path(f"runs/{name}/result.json").read_text())
+    assert np.isfinite(result["test"]["loss"])

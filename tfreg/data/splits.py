@@ -1,0 +1,104 @@
+"""Rows for training, validation and test: drawn by a seed, by groups, or given.
+
+    splits.draw(100, (0.8, 0.1, 0.1), seed=0)  # {"train": [80], "validation": ...}
+
+The trap: rows of one patient in the training and in the test set. Groups stay together.
+"""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from tfreg.data import arrays, files
+
+NAMES = ("train", "validation", "test")
+DEFAULT = "0.8,0.1,0.1"
+
+
+def parse(text: str) -> tuple[float, float, float] | str:
+    """Returns three fractions, or the name of the column that holds the names.
+
+    Raises:
+        ValueError: fractions that aren't three, aren't > 0 or don't sum to 1.
+    """
+    try:
+        fractions = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    good = len(fractions) == 3 and all(0 < f < 1 for f in fractions)
+    if not good or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            "split must be three fractions > 0 of training, validation and test that "
+            f"sum to 1, or the name of a column, got {text!r}: write {DEFAULT}"
+        )
+    return fractions[0], fractions[1], fractions[2]
+
+
+def draw(
+    count: int,
+    fractions: Sequence[float],
+    seed: int,
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns the sorted rows of each part, which depend on the arguments alone.
+
+    Args:
+        count: number of rows.
+        fractions: of training, validation and test.
+        seed: int >= 0.
+        groups: a value for each row; rows of one value are in one part.
+
+    Raises:
+        DataError: fewer rows or groups than parts.
+    """
+    values = np.arange(count)
+    if groups is not None:
+        places = {value: i for i, value in enumerate(dict.fromkeys(groups))}
+        values = np.array([places[value] for value in groups])
+    sizes = np.bincount(values)
+    if len(sizes) < len(NAMES):
+        what = "rows" if groups is None else "groups"
+        raise files.DataError(
+            f"data must have {len(NAMES)} {what} or more, one for each part, got "
+            f"{len(sizes)}: add {what}"
+        )
+    # The test set first: other fractions of validation leave it as it is.
+    order = arrays.permute(len(sizes), seed, 0)
+    total = np.cumsum(sizes[order])
+    ends, start = [], 0
+    for i, fraction in enumerate((fractions[2], fractions[1])):
+        goal = count * fraction + (total[start - 1] if start else 0)
+        most = len(sizes) - len(NAMES) + i + 1
+        start = min(max(start + 1, int(np.searchsorted(total, goal - 0.5)) + 1), most)
+        ends.append(start)
+    part = np.zeros(len(sizes), np.int8)
+    part[order[: ends[0]]], part[order[ends[0] : ends[1]]] = 2, 1
+    return {name: np.flatnonzero(part[values] == i) for i, name in enumerate(NAMES)}
+
+
+def take(names: Sequence[str], column: str) -> dict[str, np.ndarray]:
+    """Returns the rows of each part as a column names them.
+
+    Args:
+        names: train, validation or test for each row.
+        column: the column's name, for messages.
+
+    Raises:
+        DataError: another name, or a part without rows.
+    """
+    texts = np.array([str(name) for name in names], object)
+    rows = {name: np.flatnonzero(texts == name) for name in NAMES}
+    wrong = ~np.isin(texts, NAMES)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise files.DataError(
+            f"`{column}` must hold {', '.join(NAMES)}, got {texts[row]!r} in row "
+            f"{row + 1}: mend it, or write --split={DEFAULT}"
+        )
+    for name, part in rows.items():
+        if not len(part):
+            raise files.DataError(
+                f"`{column}` must have rows of {', '.join(NAMES)}, got none of {name}: "
+                "add some"
+            )
+    return rows

@@ -1,0 +1,100 @@
+"""The fields of Config: their types, and values that come from JSON or flags.
+
+    fields.get_types(field)  # (int, NoneType)
+    fields.convert(field, [128])  # (128,)
+
+The trap: JSON has no tuples, and writes 1.0 as 1 if asked to.
+"""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+
+def define(default: Any, group: str, text: str) -> Any:
+    """Returns a field with its group and text in `--help`."""
+    return dataclasses.field(default=default, metadata={"group": group, "help": text})
+
+
+def is_decisive(field: dataclasses.Field) -> bool:
+    """Returns whether a run's results depend on a field, except epochs."""
+    return field.name != "epochs" and field.metadata["group"] != "output"
+
+
+def get_types(field: dataclasses.Field) -> tuple[Any, ...]:
+    """Returns the types of a field of Config."""
+    if isinstance(field.type, types.UnionType):
+        return typing.get_args(field.type)
+    return (field.type,)
+
+
+def convert(field: dataclasses.Field, value: Any) -> Any:
+    """Converts a list to a tuple, and an int to a float if the field is a float.
+
+    Raises:
+        ValueError: the value, for example from JSON, isn't of its field's type.
+    """
+    kinds = get_types(field)
+    if float in kinds and type(value) is int:
+        # An int beyond the largest float becomes infinity, which is refused.
+        value = float(value) if abs(value) < 1e300 else math.inf
+    if typing.get_origin(kinds[0]) is tuple:
+        member = typing.get_args(kinds[0])[0]
+        value = tuple(value) if isinstance(value, list) else value
+        good = isinstance(value, tuple) and all(type(v) is member for v in value)
+        wanted = f"several {member.__name__}"
+    else:
+        good = type(value) in kinds
+        words = {type(None): "null"} | (
+            {str: "a schedule as text"} if float in kinds else {}
+        )
+        wanted = " or ".join(words.get(kind, kind.__name__) for kind in kinds)
+    if not good:
+        raise ValueError(
+            f"{field.name} must be {wanted}, got {value!r}: change its type"
+        )
+    return value
+
+
+def check_data(settings: Any, own: Sequence[str]) -> None:
+    """Checks that fields of data of one's own are used with them, and no others.
+
+    Args:
+        settings: the Config.
+        own: names of the fields.
+
+    Raises:
+        ValueError: a field is used without `data`, or one of data sets by name with it.
+    """
+    plain = {field.name: field.default for field in dataclasses.fields(settings)}
+    has_data = settings.data is not None
+    for name in ("dataset", "data_dir") if has_data else own:
+        if (value := getattr(settings, name)) != plain[name]:
+            must = "be left out beside data" if has_data else "be used with data"
+            advice = "leave one of them out" if has_data else "write --data=FILE"
+            raise ValueError(f"{name} must {must}, got {value!r}: {advice}")
+    if has_data and not re.fullmatch(r"[^\0\ud800-\udfff]+", settings.data):
+        raise ValueError(
+            f"data must be the name of a file, got {settings.data!r}: choose another"
+        )
+    parse_size(settings.image_size)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Returns the height and width of `HEIGHTxWIDTH`, None of None.
+
+    Raises:
+        ValueError: the text isn't two numbers.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not found:
+        raise ValueError(
+            f"image_size must be HEIGHTxWIDTH, got {text!r}: write for example 32x32"
+        )
+    return int(found[1]), int(found[2])
