@@ -244,6 +244,18 @@ def other_groups():
     return optimizers.groups([("dense.*", optimizers.sgd(0.1)), (".*", sgd())])
 
 
+def test_other_data_than_the_run_began_with_are_refused(tmp_path):
+    make_trainer(tmp_path / "run").run(1, progress=Silent())
+    files = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    changed = make_trainer(tmp_path / "run")
+    changed.loop.source.y[3] = 1 - changed.loop.source.y[3]
+    with pytest.raises(manifests.CheckpointError, match="data that it began with"):
+        changed.run(2, progress=Silent())
+    assert files == {
+        p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -81,7 +81,7 @@ def start_workers(folder, count, call, *args):
 
 
 def start(folder, call, *args, TF_CONFIG=None):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     environment = {"TF_CONFIG": TF_CONFIG}
     return forks.Job(folder, call, *args, errors="err.txt", environment=environment)
 
@@ -143,19 +143,80 @@ def test_200_steps_of_two_processes_are_those_of_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_resume_to_the_bit_from_what_the_chief_wrote(tmp_path):
-    usual = [*FLAGS, "--strategy=multi_worker", "--dropout=0.3"]
+def test_workers_resume_to_the_bit_from_what_the_chief_has_on_its_own_disk(tmp_path):
+    usual = [*FLAGS, "--strategy=multi_worker", "--dropout=0.3", "--resume"]
     hashes = []
     for name, parts in {"whole": [2], "parts": [1, 2]}.items():
         for epochs in parts:
-            flags = [f"--logdir={tmp_path / name}", f"--epochs={epochs}", "--resume"]
-            folder = tmp_path / f"{name}{epochs}"
-            workers = start_workers(folder, 2, train, [*usual, *flags])
+            flags = [*usual, f"--epochs={epochs}"]
+            workers = start_workers(tmp_path / name, 2, train, flags)
             statuses = [worker.wait() for worker in workers]
             assert statuses == [0, 0], workers[0].read_errors()
-        newest = sorted((tmp_path / name / "a" / "checkpoints").iterdir())[-1]
-        hashes.append(read_hash(newest))
+        saved = tmp_path / name / "worker0" / "runs" / "a" / "checkpoints"
+        hashes.append(read_hash(sorted(saved.iterdir())[-1]))
+        assert not (tmp_path / name / "worker1" / "runs").exists()
     assert hashes[0] == hashes[1]
+
+
+def train_by_own_flags(flags):
+    """Trains with flags of this worker's own, the last ones."""
+    return train([*flags, *json.loads(pathlib.Path("flags.json").read_text())])
+
+
+@pytest.mark.slow
+def test_workers_with_other_settings_end_before_a_step(tmp_path):
+    for i in range(2):
+        (tmp_path / f"worker{i}").mkdir()
+        own = [f"--learning_rate={0.001 * (i + 1)}"]
+        (tmp_path / f"worker{i}" / "flags.json").write_text(json.dumps(own))
+    flags = [*FLAGS, "--strategy=multi_worker"]
+    workers = start_workers(tmp_path, 2, train_by_own_flags, flags)
+    assert [worker.wait() for worker in workers] == [2, 2], workers[0].read_errors()
+    for worker in workers:
+        assert "worker 1 with learning_rate 0.002, not 0.001" in worker.read_errors()
+    assert not (tmp_path / "worker0" / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_worker_stops_all_and_the_chief_saves(tmp_path):
+    flags = [*FLAGS, "--strategy=multi_worker", "--epochs=500"]
+    workers = start_workers(tmp_path, 2, train, flags)
+    run = tmp_path / "worker0" / "runs" / "a"
+    wait_for(run / "validation")
+    os.kill(workers[1].pid, signal.SIGTERM)
+    assert [worker.wait(60) for worker in workers] == [143, 143]
+    assert "saved in runs/a" in workers[0].read_errors()
+    assert "the chief saves the run" in workers[1].read_errors()
+    assert len(list((run / "checkpoints").iterdir())) > 1
+
+
+def set_workers(monkeypatch, ports):
+    places = [f"127.0.0.1:{port}" for port in ports]
+    task = {"type": "worker", "index": 0}
+    text = json.dumps({"cluster": {"worker": places}, "task": task})
+    monkeypatch.setenv("TF_CONFIG", text)
+
+
+def test_a_worker_that_never_comes_is_named(monkeypatch):
+    ports = find_ports(2)
+    set_workers(monkeypatch, ports)
+    with pytest.raises(strategies.WorkerError, match=f"worker 1 at .*:{ports[1]}: "):
+        strategies.make_strategy("multi_worker", wait=0.3)
+
+
+def test_a_port_that_is_taken_is_one_sentence(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        set_workers(monkeypatch, [taken.getsockname()[1], 1])
+        with pytest.raises(strategies.WorkerError, match="port must be free"):
+            strategies.make_strategy("multi_worker", wait=0.3)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 200
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def read_hash(checkpoint):
@@ -173,9 +234,7 @@ def test_others_end_with_75_when_a_worker_is_killed(tmp_path):
     flags = [*FLAGS, "--strategy=multi_worker", "--epochs=500"]
     workers = start_workers(tmp_path, 2, train, flags)
     run = tmp_path / "worker0" / "runs" / "a"
-    deadline = time.monotonic() + 200
-    while not (run / "validation").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(run / "validation")
     time.sleep(1)
     os.kill(workers[1].pid, signal.SIGKILL)
     assert workers[0].wait(60) == 75, workers[0].read_errors()

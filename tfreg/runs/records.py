@@ -247,6 +247,13 @@ def check_metadata(
             f"a checkpoint must be of its directory's config, got one of "
             f"{saved['config'][:8]}, not {current['config'][:8]}: train it again"
         )
+    # A checkpoint of an earlier version has no hash.
+    if saved.get("data", current["data"]) != current["data"]:
+        raise manifests.CheckpointError(
+            "a resumed run must have the data that it began with, got "
+            f"{current['data'][:8]}, not {saved['data'][:8]}: restore the data, or "
+            "train it again in another directory"
+        )
     for name in ("tensorflow", "device", "replicas"):
         if saved[name] != current[name]:
             log(

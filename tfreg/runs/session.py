@@ -30,6 +30,7 @@ def run(
     """Trains a Trainer's run in its directory; the arguments are those of its `run`."""
     strategy, path = trainer.loop.strategy, trainer.directory
     text = records.describe(trainer.config, trainer.loop)
+    trainer.data_hash = records.hash_source(trainer.loop.source)
     with contextlib.ExitStack() as stack:
         stack.enter_context(strategies.explain_lost_workers(strategy))
         _check_workers(trainer, text)
@@ -39,34 +40,39 @@ def run(
                 args = path, False, resume is not False, "directory"
                 claim = stack.enter_context(directories.claim(*args))
                 records.check_config(path, text)
-        if claim is not None:
-            claim.prepare()
-        if claim is not None and path and resume and directories.has_begun(path):
-            current = records.get_metadata(trainer.config, trainer.loop)
-            records.check_metadata(trainer.restore(path), current, trainer.log)
-        _share(trainer)
         if claim is None:
             trainer.directory = path = None  # Another worker, the chief, writes.
+        if claim is not None:
+            claim.prepare()
+        _restore(trainer, resume)
         if path is not None:
             for name, content in trainer.extra.items():
                 files.write(path / name, content)
             directories.write_config(path, text)
         if is_interrupted is None:
-            kept = (
-                f"saved in {path}" if path else "nothing is saved, without a directory"
-            )
+            kept = f"saved in {path}" if path else "there is no directory to save in"
             watched = signals.stop_in_order(kept, trainer.log)
             is_interrupted = stack.enter_context(watched)
-        is_interrupted = agreement.watch(strategy, is_interrupted)
-        try:
-            trainer.train(epochs, progress, is_interrupted)
-        except signals.Interrupted as stopped:
-            stopped.is_saved = strategies.is_chief(strategy)
-            raise
+        _train(trainer, epochs, progress, is_interrupted)
         result = results.make_result(trainer, trainer.splits)
         if path is not None:
             files.write(path / directories.RESULT, results.to_json(result))
         return result
+
+
+def _train(
+    trainer: Any,
+    epochs: int,
+    progress: console.Receiver,
+    is_interrupted: Callable[[], int],
+) -> None:
+    """Trains until the end, or until a signal to any worker."""
+    strategy = trainer.loop.strategy
+    try:
+        trainer.train(epochs, progress, agreement.watch(strategy, is_interrupted))
+    except signals.Interrupted as stopped:
+        stopped.is_saved = strategies.is_chief(strategy)
+        raise
 
 
 def _check_workers(trainer: Any, text: str) -> None:
@@ -79,8 +85,7 @@ def _check_workers(trainer: Any, text: str) -> None:
     strategy = trainer.loop.strategy
     if not agreement.has_several(strategy):
         return
-    digest = records.hash_source(trainer.loop.source)
-    own = json.dumps({"config": json.loads(text), "data": digest})
+    own = json.dumps({"config": json.loads(text), "data": trainer.data_hash})
     workers = [json.loads(line) for line in agreement.gather(strategy, own)]
     records.check_workers([worker["config"] for worker in workers])
     others = [i for i, w in enumerate(workers) if w["data"] != workers[0]["data"]]
@@ -91,9 +96,14 @@ def _check_workers(trainer: Any, text: str) -> None:
         )
 
 
-def _share(trainer: Any) -> None:
-    """Gives all workers the state of the chief, which alone has read it."""
-    strategy, train_step = trainer.loop.strategy, trainer.loop.step
+def _restore(trainer: Any, resume: bool | str) -> None:
+    """Restores a run that has begun, and gives all workers the state of the chief."""
+    path, strategy = trainer.directory, trainer.loop.strategy
+    train_step = trainer.loop.step
+    if path is not None and resume and directories.has_begun(path):
+        current = records.get_metadata(trainer.config, trainer.loop)
+        current["data"] = trainer.data_hash
+        records.check_metadata(trainer.restore(path), current, trainer.log)
     if not agreement.has_several(strategy):
         return
     metadata = records.get_metadata(trainer.config, trainer.loop)

@@ -94,6 +94,7 @@ class Trainer:
         self.history = history.History()
         self.best = history.BestWeights(trained.step.adapted.variables)
         self.epoch = 0
+        self.data_hash = ""  # Of the examples, once it is run.
         self._is_final = False  # Whether the model has its best or averaged weights.
         self._writer: events.Events | None = None
         self._has_compiled = False
@@ -185,6 +186,7 @@ class Trainer:
             self._writer.sync()
         metadata = records.get_metadata(self.config, self.loop)
         metadata |= {"history": dataclasses.asdict(self.history)}
+        metadata |= {"data": self.data_hash} if self.data_hash else {}
         path, state = self.directory / manifests.FOLDER, self.get_state()
         saved = checkpoints.save(path, step, state, metadata, self.keep)
         self._saved.note(step)
