@@ -8,7 +8,7 @@ import pytest
 from sklearn import compose, impute, pipeline, preprocessing
 from sklearn.utils import class_weight
 
-from tfreg import data
+from tfreg import _checks, data
 from tfreg.data import encoding, frames, splits, tasks
 
 
@@ -183,7 +183,7 @@ def test_parts_may_be_given(write):
     with pytest.raises(data.DataError, match="got 'tset' in row 5"):
         data.load_table(write(frame), ["price"], split="part")
     with pytest.raises(ValueError, match="three fractions"):
-        splits.parse("0.5,0.4,0.2")
+        _checks.parse_split("0.5,0.4,0.2")
 
 
 # Tasks

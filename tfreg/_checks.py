@@ -15,6 +15,8 @@ from typing import Any
 
 POSITIVE, NONNEGATIVE = "> 0", ">= 0"
 
+SPLIT = "0.8,0.1,0.1"  # Fractions of training, validation and test.
+
 
 def check_int(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """Returns an integer of any type as an int.
@@ -130,3 +132,22 @@ def _convert(value: Any, as_float32: bool) -> float:
         return struct.unpack("f", struct.pack("f", number))[0] if as_float32 else number
     except OverflowError:
         return math.inf
+
+
+def parse_split(text: str) -> tuple[float, float, float] | str:
+    """Returns three fractions, or the name of the column that holds the names.
+
+    Raises:
+        ValueError: fractions that aren't three, aren't > 0 or don't sum to 1.
+    """
+    try:
+        fractions = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
+    good = len(fractions) == 3 and all(0 < f < 1 for f in fractions)
+    if not good or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            "split must be three fractions > 0 of training, validation and test that "
+            f"sum to 1, or the name of a column, got {text!r}: write {SPLIT}"
+        )
+    return fractions[0], fractions[1], fractions[2]

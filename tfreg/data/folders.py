@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tfreg import _checks
 from tfreg.data import arrays, files, pictures, splits, tasks
 
 _BATCH = 256
@@ -105,7 +106,7 @@ def load_folder(
     path: str | os.PathLike,
     size: tuple[int, int] | None = None,
     task: str = "auto",
-    split: str = splits.DEFAULT,
+    split: str = _checks.SPLIT,
     split_seed: int = 0,
     reader: ImageReader | None = None,
     log: Callable[[str], None] = lambda text: None,
@@ -128,7 +129,7 @@ def load_folder(
         DataError: as for `data.load_images`; or the folders don't fit.
         ValueError: `split` isn't three fractions.
     """
-    fractions = splits.parse(split)
+    fractions = _checks.parse_split(split)
     if isinstance(fractions, str) or task not in ("auto", "classification", "binary"):
         raise ValueError(
             "a folder of images must have classes and fractions, got "

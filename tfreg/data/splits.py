@@ -9,29 +9,10 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from tfreg import _checks
 from tfreg.data import arrays, files
 
 NAMES = ("train", "validation", "test")
-DEFAULT = "0.8,0.1,0.1"
-
-
-def parse(text: str) -> tuple[float, float, float] | str:
-    """Returns three fractions, or the name of the column that holds the names.
-
-    Raises:
-        ValueError: fractions that aren't three, aren't > 0 or don't sum to 1.
-    """
-    try:
-        fractions = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        return text
-    good = len(fractions) == 3 and all(0 < f < 1 for f in fractions)
-    if not good or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(
-            "split must be three fractions > 0 of training, validation and test that "
-            f"sum to 1, or the name of a column, got {text!r}: write {DEFAULT}"
-        )
-    return fractions[0], fractions[1], fractions[2]
 
 
 def draw(
@@ -93,7 +74,7 @@ def take(names: Sequence[str], column: str) -> dict[str, np.ndarray]:
         row = int(np.argmax(wrong))
         raise files.DataError(
             f"`{column}` must hold {', '.join(NAMES)}, got {texts[row]!r} in row "
-            f"{row + 1}: mend it, or write --split={DEFAULT}"
+            f"{row + 1}: mend it, or write --split={_checks.SPLIT}"
         )
     for name, part in rows.items():
         if not len(part):

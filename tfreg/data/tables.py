@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tfreg import _checks
 from tfreg.data import arrays, encoding, files, frames, splits, tasks
 
 
@@ -89,7 +90,7 @@ def load_table(
     task: str = "auto",
     drop: Collection[str] = (),
     group: str | None = None,
-    split: str = splits.DEFAULT,
+    split: str = _checks.SPLIT,
     split_seed: int = 0,
     reader: TableReader | None = None,
     log: Callable[[str], None] = lambda text: None,
@@ -117,7 +118,7 @@ def load_table(
         DataError: the file can't be read; a column, value or class doesn't fit.
         ValueError: `split` isn't as above.
     """
-    parts = splits.parse(split)
+    parts = _checks.parse_split(split)
     texts = reader.texts if reader else ()
     frame = frames.read_all(path, texts, [*target, group or ""])
     given = parts if isinstance(parts, str) else None

@@ -14,8 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tfreg import rules
-from tfreg.data import splits
+from tfreg import _checks, rules
 from tfreg.runs import fields, names, own
 
 # Repeated from the modules that define them, which would import TensorFlow.
@@ -79,7 +78,7 @@ class Config:
         None, "data", "column whose equal values stay in one part of the data"
     )
     split: str = fields.define(
-        splits.DEFAULT,
+        _checks.SPLIT,
         "data",
         "fractions of training, validation and test, or the column that names them",
     )
@@ -177,7 +176,7 @@ class Config:
             )
         self.get_rules()
         fields.check_data(self, _OWN)
-        splits.parse(self.split)
+        _checks.parse_split(self.split)
 
     def get_image_size(self) -> tuple[int, int] | None:
         """Returns (height, width) of the images, or None."""
