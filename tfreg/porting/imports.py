@@ -111,7 +111,7 @@ def _is_gone(full: str | None) -> bool:
     """Returns whether importing a name fails in TensorFlow 2."""
     if full is None or full.startswith("tensorflow.compat.v1."):
         return "contrib" in (full or "")
-    if full.startswith("tensorflow.python."):
+    if full.split(".")[:2] == ["tensorflow", "python"]:
         return False  # Most private modules are still there: only their uses are told.
     return full.partition(".")[0] in ("tensorflow", "tf_slim") and (
         tensorflow2.lacks(re.sub("^tensorflow", "tf", full)) is not None
