@@ -95,14 +95,13 @@ def _train(
     run = f"--run={shlex.quote(str(path))}"
     kept = f"saved in {path}\n{program} --resume {run}"
     with signals.stop_in_order(kept, signals.log, False) as is_interrupted:
-        # The other workers write no files.
         strategy = strategies.make_strategy(
             settings.strategy, settings.logical_devices, wait
         )
         result = runs.train(settings, overwrite, resume, is_interrupted, signals.log)
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
-    if strategies.is_chief(strategy):
+    if strategies.is_chief(strategy):  # The other workers write no files.
         predict = program.replace("train", "predict")
         print(f"{path}\n{predict} {run} --data=NEW --output=predictions.csv")
         print(f"tensorboard --logdir {shlex.quote(settings.logdir)}")

@@ -136,18 +136,13 @@ def load_folder(
             f"task={task!r} and split={split!r}: leave them out"
         )
     root = os.path.expanduser(os.fsdecode(path))
-    named = _find_parts(root)
+    folders = _find_parts(root) or {"train": root}
     shape = reader and reader.shape
     options = (shape[:2] if shape else size, shape[2] if shape else 3)
     names = [str(n) for n in reader.task.classes] if reader else None
-    if named:
-        first = pictures.images(named["train"], *options, names)
-        names = list(first.classes)
-        loaded = {p: pictures.load_images(f, *options, names) for p, f in named.items()}
-    else:
-        first = pictures.images(root, *options, names)
-        names = list(first.classes)
-        loaded = {"train": pictures.load_images(root, *options, names)}
+    first = pictures.images(folders["train"], *options, names)
+    names = list(first.classes)
+    loaded = {p: pictures.load_images(f, *options, names) for p, f in folders.items()}
     if reader is None:
         reader = ImageReader(first.shape, _decide(root, names, task))
     parts = _divide(loaded, fractions, split_seed)

@@ -123,8 +123,8 @@ def _agree(
     """
     if not agreement.has_several(strategy):
         return result
-    own = json.dumps({"config": json.loads(settings.to_json()), "result": result})
-    workers = [json.loads(line) for line in agreement.gather(strategy, own)]
+    own_values = {"config": json.loads(settings.to_json()), "result": result}
+    workers = agreement.gather(strategy, own_values)
     records.check_workers([worker["config"] for worker in workers])
     return workers[0]["result"]
 
@@ -156,7 +156,7 @@ def _train(
     result = trained.run(
         settings.epochs, resume, is_interrupted=is_interrupted, claim=claim
     )
-    result["report"] = report = _report(trained, run.dataset, run.dataset.test)
+    result["report"] = report = _report(trained, described, run.dataset.test)
     if claim is not None:
         files.write(path / directories.RESULT, results.to_json(result))
         if report and "confusion" in report:
@@ -165,13 +165,12 @@ def _train(
 
 
 def _report(
-    trained: trainer.Trainer, dataset: data.Dataset, split: data.Split
+    trained: trainer.Trainer, kept: inputs.Inputs, split: data.Split
 ) -> dict[str, Any] | None:
     """Returns the report on a part of the data; see `scoring.score`."""
-    kept = inputs.describe(dataset)
     with trained.averaged():
         values = serving.predict(trained.loop.step, kept, split.x)
-    return scoring.score(kept.task, split.y, values, dataset.num_classes)
+    return scoring.score(kept.task, split.y, values, kept.num_classes)
 
 
 def _show_confusion(path: pathlib.Path, step: int, confusion: Any) -> None:
@@ -236,5 +235,5 @@ def evaluate(
         trained.restore_best()
         losses = results.get_losses(trained.evaluate(test))
         if report:
-            losses["report"] = _report(trained, dataset, test)
+            losses["report"] = _report(trained, inputs.describe(dataset), test)
         return losses

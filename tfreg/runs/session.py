@@ -16,7 +16,7 @@ from typing import Any
 
 from tfreg import data
 from tfreg.runs import console, directories, history, records, results, signals
-from tfreg.training import agreement, files, strategies
+from tfreg.training import agreement, files, recovery, strategies
 
 
 def run(
@@ -30,7 +30,8 @@ def run(
     """Trains a Trainer's run in its directory; the arguments are those of its `run`."""
     strategy, path = trainer.loop.strategy, trainer.directory
     text = records.describe(trainer.config, trainer.loop)
-    trainer.data_hash = records.hash_source(trainer.loop.source)
+    if path is not None or agreement.has_several(strategy):
+        trainer.data_hash = records.hash_source(trainer.loop.source)
     with contextlib.ExitStack() as stack:
         stack.enter_context(strategies.explain_lost_workers(strategy))
         _check_workers(trainer, text)
@@ -85,8 +86,8 @@ def _check_workers(trainer: Any, text: str) -> None:
     strategy = trainer.loop.strategy
     if not agreement.has_several(strategy):
         return
-    own = json.dumps({"config": json.loads(text), "data": trainer.data_hash})
-    workers = [json.loads(line) for line in agreement.gather(strategy, own)]
+    own = {"config": json.loads(text), "data": trainer.data_hash}
+    workers = agreement.gather(strategy, own)
     records.check_workers([worker["config"] for worker in workers])
     others = [i for i, w in enumerate(workers) if w["data"] != workers[0]["data"]]
     if others:
@@ -111,9 +112,8 @@ def _restore(trainer: Any, resume: bool | str) -> None:
         "history": dataclasses.asdict(trainer.history),
         "slots": metadata["slots"],
     }
-    chief = json.loads(agreement.gather(strategy, json.dumps(own))[0])
+    chief = agreement.gather(strategy, own)[0]
     trainer.history = history.History.from_json(chief["history"])
     records.build_slots(chief, train_step)
-    _, *others = trainer.get_state().values()
-    values = [v for part in others for v in part.variables]
-    agreement.broadcast(strategy, [*train_step.adapted.variables, *values])
+    values = recovery.list_variables(train_step, trainer.get_state())
+    agreement.broadcast(strategy, values)

@@ -1,7 +1,7 @@
 """What several workers agree on: what they were started with, the state, a signal.
 
     strategy = tfreg.training.strategies.make_strategy("one")
-    agreement.gather(strategy, '{"seed": 0}')  # one text of each worker
+    agreement.gather(strategy, {"seed": 0})  # [{"seed": 0}], one of each worker
 
 All workers call each function, at the same point of their programs. The trap: a worker
 that reads its own disk, or stops by itself, while the others train something else or
@@ -9,6 +9,7 @@ wait for it forever.
 """
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,20 +22,21 @@ def has_several(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
-    """Returns the text of each worker, the chief's first.
+def gather(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:
+    """Returns the value of each worker, the chief's first.
 
     Args:
         strategy: of the training.
-        text: of this worker, in one line.
+        value: of this worker, in JSON values.
     """
     if not has_several(strategy):
-        return [text]
-    characters = tf.constant(list(f"{text}\n".encode()), tf.int32)
+        return [value]
+    characters = tf.constant(list(f"{json.dumps(value)}\n".encode()), tf.int32)
     gathered = _make(strategy)(characters)
     lines = bytes(gathered.numpy().astype(np.uint8)).decode().splitlines()
     # Each of a worker's replicas has sent it.
-    return lines[:: len(strategy.extended.worker_devices)]
+    own = lines[:: len(strategy.extended.worker_devices)]
+    return list(map(json.loads, own))
 
 
 @functools.cache
@@ -63,7 +65,7 @@ def watch(
     """
     if not has_several(strategy):
         return is_interrupted
-    return lambda: max(map(int, gather(strategy, str(int(is_interrupted())))))
+    return lambda: max(gather(strategy, int(is_interrupted())))
 
 
 def broadcast(

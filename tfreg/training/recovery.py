@@ -112,8 +112,7 @@ class Guard:
         return data.DataError(f"{error} (after step {number})")
 
     def _get_variables(self) -> list[tf.Variable]:
-        others = [part.variables for part in list(self._step.get_state().values())[1:]]
-        return [*self._step.adapted.variables, *(v for part in others for v in part)]
+        return list_variables(self._step, self._step.get_state())
 
     def _copy_variables(self) -> list[tf.Tensor]:
         return [tf.identity(variable) for variable in self._get_variables()]
@@ -121,6 +120,20 @@ class Guard:
     def _restore_variables(self, values: list[tf.Tensor]) -> None:
         for variable, value in zip(self._get_variables(), values, strict=True):
             variable.assign(value)
+
+
+def list_variables(
+    train_step: step.Step, state: Mapping[str, tf.Module]
+) -> list[tf.Variable]:
+    """Returns the variables of a step's model, and then of all else in a state.
+
+    Args:
+        train_step: the training step.
+        state: `get_state` of the step, or of what has more to save; the model is first.
+    """
+    _, *others = state.values()
+    values = [variable for part in others for variable in part.variables]
+    return [*train_step.adapted.variables, *values]
 
 
 def _check_finite(weights: Sequence[tf.Variable]) -> tf.Tensor:

@@ -170,8 +170,8 @@ def _meet(wait: float) -> None:
     config = json.loads(os.environ.get("TF_CONFIG") or "{}")
     task = config.get("task") if isinstance(config, dict) else None
     task = task if isinstance(task, dict) else {}
-    own = str(task.get("type")), int(task.get("index", -1))
-    workers = {(job, i): place for job, i, place in _list_workers()}
+    own = str(task.get("type")), str(task.get("index"))
+    workers = {(job, str(i)): place for job, i, place in _list_workers()}
     place = workers.pop(own, "")
     if not place.rpartition(":")[2].isdigit():
         return  # TensorFlow says what is wrong.
