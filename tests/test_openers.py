@@ -1,16 +1,19 @@
 """The usage example at the top of each module of tfreg runs.
 
 As in a doctest, it can use the module's names. It can also use `tfreg`, `keras`,
-`np`, `tf`, the module and its package by name, and the values of `make_given`.
+`np`, `tf`, the module and its package by name, and the values of `Given`.
 """
 
 import ast
 import contextlib
 import importlib
 import pathlib
+import re
+from functools import cached_property as cached
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -54,60 +57,108 @@ def forward(x):
     return x @ tf1.get_variable("w", [x.shape[-1], 3], regularizer=regularizer)
 
 
-def make_given(folder):
-    """Returns names and values for the lines: six examples of three classes."""
-    from tfreg import tf1
-    from tfreg.runs import config
-
+def write_files(folder):
+    """Writes what the lines read."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(6, 5)).astype(np.float32), np.arange(6) % 3
     parts = {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
     np.savez(folder / "points.npz", **parts)
-    model = tfreg.models.MLP([4, 3], kernel_regularizer=tfreg.l2_regularizer(1e-4))
-    net = tf1.Model(forward)
-    cross_entropy = tfreg.losses.sparse_softmax_cross_entropy
-    with tf.GradientTape(persistent=True) as tape:
-        loss = tfreg.losses.total_loss(cross_entropy(y, model(x)), model)
-    step = tfreg.Step(model, cross_entropy, tfreg.optimizers.adam(1e-3))
-    dataset = tfreg.data.load("npz", folder / "points.npz")
-    return {
-        "x": tf.constant(x),  # [6, 5]
-        "y": tf.constant(y),  # [6], classes 0, 1, 2
-        "images": tf.constant(rng.random((6, 28, 28, 1)), tf.float32),
-        "logits": model(x),  # [6, 3]
-        "w": tf.Variable(rng.normal(size=(5, 3)), dtype=tf.float32, name="w"),
-        "data_loss": tf.ones([6]),
-        "tape": tape,
-        "loss": loss,
-        "gradients": tape.gradient(loss, model.trainable_variables),
-        "model": model,
-        "net": net,
-        "forward": forward,
-        "total_loss": lambda x, y: (
-            tf1.losses.sparse_softmax_cross_entropy(y, net(x))
-            + tf1.losses.get_regularization_loss()
-        ),
-        "regularizer": tfreg.l2_regularizer(1e-4),
-        "optimizer": tfreg.optimizers.adam(1e-3),
-        "strategy": tf.distribute.get_strategy(),
-        "dataset": dataset,
-        "trained": tfreg.Loop(step, dataset.train, batch_size=3, seed=0),
-        "settings": config.Config(
+    table = pd.DataFrame({"age": range(20, 40), "city": ["Bonn", "Köln"] * 10})
+    table["price"] = rng.normal(size=20)
+    table.to_csv(folder / "houses.csv", index=False)
+    for name in ("daisy", "tulip"):
+        (folder / "flowers" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = tf.constant(rng.integers(0, 256, (4, 4, 3)), tf.uint8)
+            path = folder / "flowers" / name / f"{number}.png"
+            path.write_bytes(tf.io.encode_png(pixels).numpy())
+    build = "lambda config, dataset: tfreg.models.MLP([4, 3])"
+    texts = {
+        "nets.py": f"import tfreg\n\nbuild = {build}\n",
+        "train_tf1.py": "import tensorflow as tf\nregularizer = tf.contrib.layers\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+class Given:
+    """The values for the lines, each made when asked for: six examples, three classes.
+
+    Args:
+        folder: of `write_files`.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def pick(self, text):
+        """Returns the values whose names are in a text."""
+        words = set(re.findall(r"\w+", text)) & set(vars(Given)) - {"pick"}
+        return {word: getattr(self, word) for word in sorted(words)}
+
+    forward = staticmethod(forward)
+    x = cached(lambda self: tf.random.stateless_normal((6, 5), (0, 0)))
+    y = cached(lambda self: tf.constant([0, 1, 2, 0, 1, 2]))
+    images = cached(lambda self: tf.random.stateless_uniform((6, 28, 28, 1), (0, 0)))
+    logits = cached(lambda self: self.model(self.x))  # [6, 3]
+    w = cached(lambda self: tf.Variable(self.x[:5, :3], name="w"))
+    data_loss = cached(lambda self: tf.ones([6]))
+    frame = cached(lambda self: pd.read_csv(self.folder / "houses.csv"))  # [20]
+    dataset = cached(lambda self: tfreg.data.load("npz", self.folder / "points.npz"))
+    regularizer = cached(lambda self: tfreg.l2_regularizer(1e-4))
+    optimizer = cached(lambda self: tfreg.optimizers.adam(1e-3))
+    strategy = cached(lambda self: tf.distribute.get_strategy())
+    net = cached(lambda self: tfreg.tf1.Model(forward))
+    loss = cached(lambda self: self.taped[1])
+    tape = cached(lambda self: self.taped[0])
+
+    @cached
+    def model(self):
+        model = tfreg.models.MLP([4, 3], kernel_regularizer=self.regularizer)
+        model(self.x)  # Creates the variables.
+        return model
+
+    @cached
+    def taped(self):
+        data_loss = tfreg.losses.sparse_softmax_cross_entropy
+        with tf.GradientTape(persistent=True) as tape:
+            data_losses = data_loss(self.y, self.model(self.x))
+            loss = tfreg.losses.total_loss(data_losses, self.model)
+        return tape, loss
+
+    @cached
+    def gradients(self):
+        return self.tape.gradient(self.loss, self.model.trainable_variables)
+
+    @cached
+    def total_loss(self):
+        losses, net = tfreg.tf1.losses, self.net
+        return lambda x, y: (
+            losses.sparse_softmax_cross_entropy(y, net(x))
+            + losses.get_regularization_loss()
+        )
+
+    @cached
+    def trained(self):
+        data_loss = tfreg.losses.sparse_softmax_cross_entropy
+        step = tfreg.Step(self.model, data_loss, self.optimizer)
+        return tfreg.Loop(step, self.dataset.train, batch_size=3, seed=0)
+
+    @cached
+    def settings(self):
+        return tfreg.runs.config.Config(
             dataset="npz",
-            data_dir=str(folder / "points.npz"),
+            data_dir=str(self.folder / "points.npz"),
             hidden=(4,),
             strategy="one",
             run_name="a",
             batch_size=3,
             epochs=2,
-        ),
-    }
+        )
 
 
 def run_opener(name, given):
     """Runs a module's opener; returns its names, with those that it has set."""
-    from tfreg import tf1
-
     path, text = OPENERS[name]
     module = importlib.import_module(name)
     package = importlib.import_module(name.rpartition(".")[0] or name)
@@ -118,8 +169,8 @@ def run_opener(name, given):
     # TF1's functions are called in a forward pass, and its losses in a step.
     with contextlib.ExitStack() as stack:
         if name.startswith("tfreg.tf1"):
-            stack.enter_context(tf1.VariableStore().as_default())
-            stack.enter_context(tfreg.step_scope(step=given["optimizer"].step))
+            stack.enter_context(tfreg.tf1.VariableStore().as_default())
+            stack.enter_context(tfreg.step_scope(step=tf.Variable(0, dtype=tf.int64)))
         exec(code, names)
     return names
 
@@ -130,13 +181,16 @@ def run_opener(name, given):
 )
 def test_the_usage_at_the_top_of_a_module_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_opener(name, make_given(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)  # A model of one's own is imported there.
+    write_files(tmp_path)
+    run_opener(name, Given(tmp_path).pick(OPENERS[name][1]))
 
 
 @pytest.mark.slow
 def test_the_usages_at_the_top_of_the_sweeps_modules_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = make_given(tmp_path)
+    write_files(tmp_path)
+    given = Given(tmp_path).pick("\n".join(OPENERS[name][1] for name in STORY))
     for name in STORY:
         before = set(vars(importlib.import_module(name)))
         names = run_opener(name, given)

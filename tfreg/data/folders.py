@@ -1,7 +1,7 @@
 """A data set from a folder of images, one folder for each class.
 
     dataset = data.load_folder("flowers", size=(32, 32))
-    next(dataset.reader.read("new"))  # uint8 [up to 256, 32, 32, 3]
+    next(dataset.reader.read("flowers/tulip"))  # uint8 [up to 256, 32, 32, 3]
 
 The trap: images of another size or number of channels than those of the training. The
 reader resizes and converts them, and goes with the run.

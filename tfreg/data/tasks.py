@@ -1,8 +1,9 @@
 """What is learnt of a data set: classes, one of two, several labels, or numbers.
 
-    task, doubts = tasks.decide({"species": values}, "auto")
-    y = tasks.encode(task, {"species": values})
-    tasks.describe(task, y)  # classification of `species`: 3 classes, 30 to 40 ...
+    columns = {"species": np.array(["cat", "dog", "cat"])}
+    task, doubts = tasks.decide(columns, "auto")
+    y = tasks.encode(task, columns)  # [0, 1, 0]
+    tasks.describe(task, y)  # classification of `species`: 2 classes, ...
 
 The trap: class labels that are stored as floats or one-hot, and train a regression
 without a word. What is decided is said, and where it is in doubt, which flag decides.

@@ -1,6 +1,12 @@
-"""Rewrites the arguments of calls for tfreg.
+r"""Rewrites the arguments of calls for tfreg.
 
-updated = calls.adapt(work, original, updated, [names.TABLE[name]])
+    from tfreg.porting import rewriting
+
+    source = b"import tf_slim as slim\nx = slim.flatten(x, scope='flat')\n"
+    rewriting.rewrite(source).source  # b"... tf1.layers.flatten(x)\n"
+
+The trap: an argument that one of the functions in a list doesn't have, as in an
+arg_scope. It is kept, and reported.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,9 @@
-"""Finds what eager code lacks: names and ops of tensors, sessions' methods.
+r"""Finds what eager code lacks: names and ops of tensors, sessions' methods.
 
-    eager.check_call(work, call, name)  # loss.eval(): reported
+    from tfreg.porting import rewriting
+
+    source = b"import tensorflow as tf\nloss = tf.reduce_sum(x)\nprint(loss.eval())\n"
+    rewriting.rewrite(source).left  # loss.eval: call the function that ...
 
 A tensor of a graph had them all. Sizes are integers now: x.get_shape()[1].value is
 rewritten.

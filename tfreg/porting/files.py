@@ -1,7 +1,9 @@
 """Reads the files to port, and writes the ported ones atomically.
 
-    for path in files.list_files(pathlib.Path(__file__), out=None):  # or a folder
-        source, result = files.port(path)
+    script = pathlib.Path("train_tf1.py")  # or a folder
+    links = files.read_project(script)
+    for path in files.list_files(script, out=None):
+        source, result = files.port(path, links.link(path))
 
 The trap: a declared encoding, or Windows line ends. Both are kept.
 """

@@ -1,7 +1,10 @@
 """Takes large tables of constants out of a source, which take long to parse.
 
-short, cut = literals.cut(source)
-source == literals.restore(short, cut)
+    source = b"table = [%s]" % (b"0, " * 100_000)
+    short, cut = literals.cut(source)  # short: a mark; cut: the list
+    assert source == literals.restore(short, cut)
+
+The trap: line numbers of what follows. A mark has the line ends of what it stands for.
 """
 
 import ast

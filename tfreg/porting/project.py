@@ -1,7 +1,8 @@
-"""Finds the names that a project's modules get from one another.
+r"""Finds the names that a project's modules get from one another.
 
-    project = Project({path: path.read_bytes() for path in paths})
-    links = project.link(path)  # links.origins["tf"] is "tensorflow"
+    ops, net = pathlib.Path("ops.py"), pathlib.Path("net.py")
+    sources = {ops: b"import tensorflow as tf\n", net: b"from ops import *\n"}
+    links = Project(sources).link(net)  # links.origins["tf"] is "tensorflow"
 
 The trap: `from ops import *` brings in tf and slim, so the file that imports them must
 keep them.

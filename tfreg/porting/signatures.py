@@ -1,6 +1,9 @@
-"""Rewrites calls whose arguments TensorFlow 2 has changed under the same name.
+r"""Rewrites calls whose arguments TensorFlow 2 has changed under the same name.
 
-    updated = signatures.port(work, original, updated, "tf.concat")
+    from tfreg.porting import rewriting
+
+    source = b"import tensorflow as tf\nx = tf.concat(1, [x, x])\n"
+    rewriting.rewrite(source).source  # b"... tf.concat([x, x], 1)\n"
 
 The trap: `tf.where(mask, x, y)` with a vector mask runs in TensorFlow 2, and gives
 other numbers.

@@ -2,7 +2,8 @@
 
     slim = unported("tf.contrib.slim")
     slim.conv3d  # no error yet: a module with such a name can be imported
-    slim.conv3d(x)  # NotImplementedError: what to write
+
+`slim.conv3d(x)` raises NotImplementedError, which says what to write.
 
 The port writes it for names that would otherwise fail when the file is imported.
 """

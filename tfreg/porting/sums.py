@@ -1,8 +1,11 @@
-"""Rewrites the sums of penalties that TF1 code writes by hand as tfreg's total.
+r"""Rewrites the sums of penalties that TF1 code writes by hand as tfreg's total.
 
-    updated = sums.port_addition(work, original, updated)  # loss + tf.add_n(penalties)
+    from tfreg.porting import rewriting
 
-becomes tf1.losses.total_loss(loss).
+    source = b"import tensorflow as tf\nloss += tf.losses.get_regularization_loss()\n"
+    rewriting.rewrite(source).source  # b"... tf1.losses.total_loss(loss)"
+
+The trap: a sum to which another loss was added. It is kept, and reported.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Builds data, model, penalties, optimizer, loop and trainer from a Config.
 
-    run = tfreg.runs.build(tfreg.runs.config.Config(reg="l2", scale=1e-4))
+    run = tfreg.runs.build(settings)  # of tfreg.runs.config.Config(reg="l2", ...)
     run.loop.train(0).total
 
 The trap: a run that fails after it has created its directory. Everything is checked

@@ -1,6 +1,7 @@
 """The fields of Config: their types, and values that come from JSON or flags.
 
-    fields.get_types(field)  # (int, NoneType)
+    field = runs.config.Config.__dataclass_fields__["hidden"]
+    fields.get_types(field)  # (tuple, NoneType)
     fields.convert(field, [128])  # (128,)
 
 The trap: JSON has no tuples, and writes 1.0 as 1 if asked to.

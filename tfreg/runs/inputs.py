@@ -1,8 +1,8 @@
 """The data of a run: loaded by its Config, and what is kept of them in its data.json.
 
-    dataset = inputs.load(settings, log)
+    dataset = inputs.load(settings)
     kept = inputs.describe(dataset)
-    inputs.load(settings, log, kept)  # encoded as before, whatever the rows are now
+    inputs.load(settings, known=kept)  # encoded as before, whatever the rows are now
 
 The trap: data that are encoded by what is learnt of them again. A run that is resumed,
 evaluated or asked for predictions uses what its training part has said.

@@ -1,7 +1,7 @@
 """The name of a run's directory, made from its main settings.
 
-    names.make_run_name(config.Config(data="houses.csv", target=("price",)))
-    # 'houses-mlp128-none-target=price-seed0-...'
+    settings = runs.config.Config(data="houses.csv", target=("price",))
+    names.make_run_name(settings)  # 'houses-mlp128-none-target=price-seed0-...'
 
 The trap: two runs of one name that train differently. What a name can't have is in a
 hash at its end.

@@ -1,7 +1,7 @@
 """A model of one's own by its name, `module:function`, from the working directory.
 
-    # nets.py: def build(config, dataset): return keras.Sequential([...])
-    settings = config.Config(model="nets:build", set=("depth=4",))
+    # nets.py: def build(config, dataset): return tfreg.models.MLP([4, 3])
+    settings = runs.config.Config(model="nets:build", set=("depth=4",))
     model = own.build_model(settings, dataset)
     own.get_digest("nets:build")  # of nets.py
 

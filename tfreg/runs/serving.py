@@ -1,7 +1,8 @@
 """What a model's outputs say: probabilities and labels, or values.
 
-    outputs = serving.compute(run.loop.step, kept, x)  # {"probabilities": ..., ...}
-    values = serving.predict(run.loop.step, kept, run.dataset.test.x)
+    kept = inputs.describe(dataset)
+    outputs = serving.compute(trained.step, kept, x)  # {"probabilities": ..., ...}
+    values = serving.predict(trained.step, kept, dataset.test.x)
 
 The trap: outputs that are turned into probabilities in one way for the report, and in
 another in the exported model.

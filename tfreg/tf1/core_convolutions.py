@@ -1,7 +1,8 @@
 """The convolutions of tf.layers.
 
-    x = core_layers.conv1d(sequences, 32, 3, padding="same", activation=tf.nn.relu)
-    x = core_layers.conv2d_transpose(images, 16, 3, strides=2, use_bias=False)
+    rows = images[..., 0]  # [batch, time, channels]
+    x = tf1.core_layers.conv1d(rows, 32, 3, padding="same", activation=tf.nn.relu)
+    x = tf1.core_layers.conv2d_transpose(images, 16, 3, strides=2, use_bias=False)
 
 They are functions of `tf1.core_layers`. The trap: padding is "valid", the outputs are
 linear, and the variables are called kernel and bias.

@@ -1,8 +1,9 @@
 """What the layers of tf.layers with a kernel have in common.
 
-    layer = Layer("dense", tf.nn.relu, True, ZEROS, None, None, None, True, "fc", None)
+    zeros = weights.ZEROS
+    layer = Layer("dense", tf.nn.relu, True, zeros, None, None, None, True, "fc", None)
     kernel = Kernel([5, 3], None, tf1.l2_regularizer(0.1), None)
-    x = layer.apply(x, 3, {"kernel": kernel}, compute)  # compute([kernel], bias)
+    x = layer.apply(x, 3, {"kernel": kernel}, lambda made, bias: x @ made[0] + bias)
 
 The trap: an activity regularizer's penalty belongs to the step, and its owner is the
 forward function, since the function of the layer has no object.

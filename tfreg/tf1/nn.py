@@ -1,6 +1,6 @@
 """The functions of tf.nn that TF1 code calls and TensorFlow 2 has changed or lost.
 
-    x = tf1.nn.dropout(x, keep_prob)
+    x = tf1.nn.dropout(images[..., 0], keep_prob=0.8)  # [batch, time, channels]
     outputs, state = tf1.nn.dynamic_rnn(tf1.rnn_cell.GRUCell(8), x, dtype=tf.float32)
 
 The traps: the second argument of TensorFlow 2's dropout is the fraction to drop; and

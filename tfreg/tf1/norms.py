@@ -2,7 +2,7 @@
 
     x = tf1.layers.layer_norm(x)  # each example by its own moments
     x = tf1.layers.instance_norm(images)  # each channel of each image
-    x = tf1.layers.group_norm(images, groups=8)
+    x = tf1.layers.group_norm(tf1.layers.conv2d(images, 16, 3), groups=8)
 
 The trap: contrib's layer_norm takes the moments over all dimensions but the first, so
 over time too in `[batch, time, channels]`; begin_norm_axis=-1 is the papers'.

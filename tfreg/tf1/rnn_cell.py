@@ -2,7 +2,8 @@
 
     cells = [tf1.rnn_cell.BasicLSTMCell(8) for _ in range(2)]
     cell = tf1.rnn_cell.MultiRNNCell(cells)
-    outputs, state = tf1.nn.dynamic_rnn(cell, x, dtype=tf.float32)
+    rows = images[..., 0]  # [batch, time, channels]
+    outputs, state = tf1.nn.dynamic_rnn(cell, rows, dtype=tf.float32)
 
 A cell creates its variables at its first call in a forward pass, in the scope of that
 call, and uses them at the later ones. The trap: the two cells of a list `[cell] * 2`

@@ -1,6 +1,7 @@
 """Cells of tf.nn.rnn_cell that are built of other cells.
 
-    cell = MultiRNNCell([LSTMCell(8), DropoutWrapper(LSTMCell(8), 0.5)])
+    first, second = tf1.rnn_cell.LSTMCell(8), tf1.rnn_cell.LSTMCell(8)
+    cell = MultiRNNCell([first, DropoutWrapper(second, 0.5)])
 
 They are functions of `tf1.rnn_cell`. The trap: the two cells of a list `[cell] * 2` are
 one, with the same variables.

@@ -1,6 +1,7 @@
 """Saves and restores TF1's checkpoints, which identify variables by name.
 
     net(x)  # creates the variables
+    optimizer = tf.compat.v1.train.AdamOptimizer(1e-3)
     tf1.save("model.ckpt-2000", net)  # tf.compat.v1.train.Saver can restore it
     report = tf1.restore("model.ckpt-2000", net)  # also a Saver's checkpoint
     report.check()  # raises if a variable of the model wasn't restored

@@ -1,7 +1,10 @@
 """The names that TF1 gave the state of its optimizers and moving averages.
 
-    named = list_state([(optimizer, net.trainable_variables)], averages, variables)
-    named["fc/w/Adam_1"]  # Adam's second slot of fc/w
+    net(x)  # creates the variable w
+    optimizer = tf.compat.v1.train.AdamOptimizer(1e-3)
+    pairs = [(optimizer, net.trainable_variables)]
+    named = list_state(pairs, None, {"w": net.trainable_variables[0]})
+    named["w/Adam_1"]  # Adam's second slot of w
 
 The trap: TensorFlow creates the slots in the first update. Read before it, a checkpoint
 would leave them out, and the training would go on with slots of zeros.

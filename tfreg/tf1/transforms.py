@@ -1,7 +1,7 @@
 """What happens to gradients between the tape and the optimizer: slim's functions.
 
-    transform = chain({"fc/w": 0.1}, functools.partial(clip_gradient_norms, max_norm=5))
-    pairs = transform(pairs)  # multiplied, then clipped
+    transform = chain({"w": 0.1}, functools.partial(clip_gradient_norms, max_norm=5))
+    pairs = transform([(tf.ones_like(w), w)])  # multiplied, then clipped
 
 The trap: slim clips each gradient by its own norm, optimize_loss all by the global one.
 """
