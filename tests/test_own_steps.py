@@ -380,3 +380,50 @@ def test_what_a_step_does_is_not_set_in_a_keras_optimizer(option, replacement):
     (name,) = option
     with pytest.raises(ValueError, match=rf"^{name} of .*use Step\({replacement}"):
         tfreg.Step(make_model(), cross_entropy, optimizer)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_every_function_of_a_user_may_branch_on_tensors(mode):
+    # One weight w from 1, one example: 4 w ** 2, at the rates 0.1 and 0.2.
+    class Doubled(tf.Module):
+        def __init__(self):
+            self.w = tf.Variable(1.0)
+
+        def __call__(self, x):
+            y = self.w * x
+            if tf.reduce_sum(y) > 0:
+                y = double(y)
+            return y
+
+    def double(y):
+        if tf.size(y) > 0:
+            y = 2 * y
+        return y
+
+    def squared(y, outputs):
+        losses = tf.abs(outputs - y)
+        if tf.reduce_all(losses < 100):
+            losses = losses**2
+        return losses[:, 0]
+
+    def get_rate(step):
+        rate = 0.1
+        if step > 0:
+            rate = 0.2
+        return rate
+
+    class Own(tfreg.Step):
+        def compute_loss(self, batch):
+            losses = super().compute_loss(batch)
+            if tf.reduce_sum(batch.x) > 100:
+                losses = {name: 0 * values for name, values in losses.items()}
+            return losses
+
+    x = np.ones([1, 1], np.float32)
+    for kind in (tfreg.Step, Own):
+        model = Doubled()
+        step = kind(model, squared, tfreg.optimizers.sgd(get_rate))
+        loop = tfreg.Loop(step, tfreg.data.Split(x, 0 * x), 1, compile=mode)
+        losses = [loop.train(epoch).loss for epoch in range(2)]
+        np.testing.assert_allclose(losses, [4.0, 4 * 0.2**2], rtol=1e-6)
+        np.testing.assert_allclose(model.w, 0.2 - 0.2 * 8 * 0.2, rtol=1e-6)

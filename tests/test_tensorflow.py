@@ -200,3 +200,19 @@ def test_the_second_pass_of_recompute_grad_is_known_as_the_firsts():
         (a, first), (b, second) = (block for (block,) in seen[:2])
         assert (first, second) == (True, True) and a != b, "custom_gradient's frames"
         assert seen[2:] == [[(b, False)], [(a, False)]], "custom_gradient's frames"
+
+
+@pytest.mark.parametrize("autograph", [True, False])
+def test_a_users_function_is_converted_where_its_caller_is_not(autograph):
+    def clip(x):
+        if tf.reduce_sum(x) > 1.0:
+            x = tf.zeros_like(x)
+        return x
+
+    @tf.autograph.experimental.do_not_convert
+    def call(x):
+        return _tensorflow.convert(clip)(x)
+
+    traced = tf.function(call, autograph=autograph)
+    got = [float(traced(tf.constant(x))) for x in (0.5, 2.0)]
+    assert got == [0.5, 0.0], "autograph.core.ag_ctx and __internal__.autograph"

@@ -9,10 +9,11 @@ all of them, and `tests/test_tensorflow.py` reports which feature needs a broken
 
 import functools
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.eager import context, record
 from tensorflow.python.framework import kernels
@@ -46,6 +47,22 @@ def list_recomputed() -> Iterator[tuple[dict, Any, Any, Any]]:
                 args = local["args"]
                 yield local["kwargs"], args, local.get("id_args", args), local.get("t")
         frame = frame.f_back
+
+
+def convert(function: Callable) -> Callable:
+    """Returns a function with AutoGraph, though its caller is excluded from it.
+
+    `tf.autograph.to_graph` takes functions, but neither models nor methods.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if tf.executing_eagerly():
+            return function(*args, **kwargs)
+        with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED) as enabled:
+            converted = tf.__internal__.autograph.tf_convert(function, enabled)
+            return converted(*args, **kwargs)
+
+    return call
 
 
 def set_trainable(variable: tf.Variable, trainable: bool) -> None:

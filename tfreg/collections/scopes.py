@@ -125,6 +125,11 @@ def do_not_convert(function: _Function) -> _Function:
     return tf.autograph.experimental.do_not_convert(function)
 
 
+def convert(function: Callable) -> Callable:
+    """Includes a user's function in AutoGraph, where its caller is excluded."""
+    return _tensorflow.convert(function)
+
+
 def get_graph() -> tf.Graph | None:
     """Returns the graph being traced, None in eager code."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()

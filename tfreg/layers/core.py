@@ -82,6 +82,7 @@ class Dense(base.Layer):
         """The targets of regularizers, with the bias only if it is used."""
         return [t for t in super().targets if self.use_bias or t != "bias"]
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `[batch, ..., units]` for floating `[batch, ..., features]`.
 
@@ -112,7 +113,6 @@ class Dense(base.Layer):
         # matmul would compute a gradient of the kernel for each example.
         return self._finish(tf.tensordot(inputs, kernel, 1))
 
-    @scopes.do_not_convert
     def _get_kernel(self, name: str, shape: list, dtype: tf.DType) -> tf.Tensor:
         initializer = self.kernel_initializer
         kernel = self.get_variable(name, shape, initializer, dtype=dtype)
@@ -124,7 +124,11 @@ class Dense(base.Layer):
             shape, dtype = [outputs.shape[-1]], outputs.dtype
             bias = self.get_variable("bias", shape, initializers.zeros, dtype=dtype)
             outputs = tf.nn.bias_add(outputs, tf.cast(bias, dtype))
-        return outputs if self.activation is None else self.activation(outputs)
+        return (
+            outputs
+            if self.activation is None
+            else scopes.convert(self.activation)(outputs)
+        )
 
 
 class Conv2D(Dense):
@@ -188,6 +192,7 @@ class Conv2D(Dense):
         self.strides = _checks.check_int("strides", strides)
         self.padding = padding
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `[batch, height', width', filters]`."""
         del training
@@ -214,6 +219,7 @@ class SeparableConv2D(Conv2D):
         "bias": "bias",
     }
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `[batch, height', width', filters]`."""
         del training
@@ -235,6 +241,7 @@ class Flatten(base.Layer):
 
     has_activity = False
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the inputs with all dimensions but the first flattened.
 

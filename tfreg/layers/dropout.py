@@ -230,6 +230,7 @@ class Dropout(base.Layer):
         super().__init__(name, seed)
         self.rate = _checks.check_fraction("rate", rate)
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the inputs; in training, with dropout applied.
 

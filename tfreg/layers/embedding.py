@@ -60,6 +60,7 @@ class Embedding(base.Layer):
         self.num_rows = _checks.check_int("num_rows", num_rows)
         self.dim = _checks.check_int("dim", dim)
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `[batch, ..., dim]` for integers `[batch, ...]`.
 

@@ -12,6 +12,7 @@ import functools
 import tensorflow as tf
 
 from tfreg import _checks, _tensorflow
+from tfreg.collections import scopes
 from tfreg.layers import base, initializers
 
 Regularizer = base.Regularizer
@@ -69,6 +70,7 @@ class BatchNorm(base.Layer):
         # Read by the step, because XLA can't compile a sum over replicas.
         self.sums_over_replicas = synchronized
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns normalized inputs `[batch, ..., channels]`."""
         inputs = self.check_inputs(inputs, min_rank=2)

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import _checks
+from tfreg.collections import scopes
 from tfreg.layers import base, foreign, freezing, naming
 
 
@@ -46,11 +47,13 @@ class Sequential(freezing.Freezable):
             base.refuse_attribute(self, name, value, "tfreg.rules.apply(rules, it)")
         super().__setattr__(name, value)
 
+    @scopes.do_not_convert
     def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the last layer's outputs."""
         foreign.check_symbolic(f"a {type(self).__name__}", inputs)
         for layer, takes in zip(self.layers, self._takes_training, strict=True):
-            inputs = layer(inputs, training=training) if takes else layer(inputs)
+            call = scopes.convert(layer)
+            inputs = call(inputs, training=training) if takes else call(inputs)
         return inputs
 
     @property

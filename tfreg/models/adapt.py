@@ -129,6 +129,7 @@ class Adapted:
             any(map(parts.is_keras, listed)) or parts.list_keras_variables(listed)
         )
 
+    @scopes.do_not_convert
     def __call__(self, x: Any, training: bool = False) -> Any:
         """Returns the outputs of inputs, which are passed as the first argument.
 
@@ -140,14 +141,12 @@ class Adapted:
         Raises:
             TypeError: the model takes `training` in no way that is known.
         """
-        # No do_not_convert: the model itself may need AutoGraph.
         names = self._list_arguments()
         if len(names) > 1:
             return self._try(names, x, training)
         given = {names[0]: training} if names[0] else {}
-        return self.model(x, **given)
+        return scopes.convert(self.model)(x, **given)
 
-    @scopes.do_not_convert
     def _try(self, names: Sequence[str], x: Any, training: bool) -> Any:
         """Calls the model, and remembers the first of the names that it takes."""
         for name in names[:-1]:
@@ -163,7 +162,6 @@ class Adapted:
         self._passes = names[-1]
         return outputs
 
-    @scopes.do_not_convert
     def _list_arguments(self) -> Sequence[str]:
         """Returns the names to pass `training` by, the likeliest first; "": not."""
         if self._passes is not None:

@@ -80,10 +80,12 @@ class Optimizer(tf.Module):
         self.step = make_step()
         self._clock: tuple = (self.step,)  # In a tuple it isn't saved again.
 
+    @scopes.do_not_convert
     def learning_rate(self) -> tf.Tensor:
         """Returns the learning rate of the next update, a float32 scalar."""
         rate = self.rate
-        rate = rate(self._clock[0].read_value()) if callable(rate) else rate
+        if callable(rate):
+            rate = scopes.convert(rate)(self._clock[0].read_value())
         return tf.cast(rate, tf.float32)
 
     def follow(self, step: tf.Variable) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg import _checks, data
-from tfreg.collections import ownership, scopes
+from tfreg.collections import ownership
 from tfreg.training import (
     batches,
     compiling,
@@ -31,6 +31,7 @@ from tfreg.training import (
 )
 
 MOST_STEPS = 500  # In a call, which can't be interrupted.
+_function = functools.partial(tf.function, autograph=False)  # Step has what it needs.
 
 
 class Loop:
@@ -91,7 +92,7 @@ class Loop:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.seconds = 0.0
         self._speed = 0.0  # Steps per second of the last call.
-        self._average = tf.function(replicas.average_over_workers)
+        self._average = _function(replicas.average_over_workers)
         self._compile = compiling.check(compile)
         if isinstance(augment, list | tuple):
             augment = data.augment.chain(*augment)
@@ -137,7 +138,7 @@ class Loop:
 
     def _trace_forward(self, described: list[Any]) -> None:
         """Traces the forward pass, and makes zeros in the structure of its sums."""
-        self._forward = tf.function(self._evaluate_batch)
+        self._forward = _function(self._evaluate_batch)
         with self.strategy.scope():
             spec, *_ = self._feed.make_specs(None)
             forward = self._forward.get_concrete_function(spec, self._get_pixels())
@@ -156,22 +157,22 @@ class Loop:
         if described != self._described:
             self._trace_forward(described)
         self._compiled_for = described
-        self._one = tf.function(self._train_batch)
+        self._one = _function(self._train_batch)
         self._mode = self._choose_mode()
         xla, held = self._mode.name == "xla", feeding.is_indexed(self.source)
         if not held:
             # An iterator can't be read in XLA, but each of its batches be trained on.
-            self._one = tf.function(self._train_batch, jit_compile=xla)
+            self._one = _function(self._train_batch, jit_compile=xla)
         self._is_whole = xla and held  # The whole loop is one program of XLA.
-        self._compiled = tf.function(self._run_steps, jit_compile=self._is_whole)
-        self._steps = tf.function(self._run_alone)
+        self._compiled = _function(self._run_steps, jit_compile=self._is_whole)
+        self._steps = _function(self._run_alone)
         if self.strategy.num_replicas_in_sync > 1:
-            self._steps = tf.function(
+            self._steps = _function(
                 replicas.SharedSteps(self.step, self.strategy, self._feed.finish, xla)
             )
         # What isn't held is evaluated batch by batch, by a graph.
-        self._evaluation = tf.function(self._run_evaluation, jit_compile=xla)
-        self._streamed = tf.function(self._run_evaluation)
+        self._evaluation = _function(self._run_evaluation, jit_compile=xla)
+        self._streamed = _function(self._run_evaluation)
 
     def _choose_mode(self) -> compiling.Mode:
         if self._compile != "auto":
@@ -183,8 +184,8 @@ class Loop:
             return mode
         one = self._one
         if self.strategy.num_replicas_in_sync > 1:  # Their updates are alike.
-            one = tf.function(self._differentiate)
-        run = tf.function(lambda *args: self.strategy.run(one, args))
+            one = _function(self._differentiate)
+        run = _function(lambda *args: self.strategy.run(one, args))
         specs = self._feed.make_specs(self.batch_size)
         return compiling.choose(run.get_concrete_function(*specs).graph, device)
 
@@ -320,7 +321,6 @@ class Loop:
         losses, update = run(i)
         return losses, update, reports.add_losses(sums, losses)
 
-    @scopes.do_not_convert
     def _run_carrying(
         self, run: Callable, start: tf.Tensor, stop: tf.Tensor, sums: reports.Sums
     ) -> recovery.Done:

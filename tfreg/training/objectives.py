@@ -103,13 +103,12 @@ class Objective:
                 "data_loss must be a function of y and outputs, got None: pass one, or "
                 "override compute_loss"
             )
-        pairs = self.match(y, outputs)
-        return {
-            name: _check_losses(
-                f"data_loss{_quote(name)}", loss(*pairs[name]), *pairs[name]
-            )
-            for name, loss in self._losses.items()
-        }
+        losses = {}
+        for name, (targets, predictions) in self.match(y, outputs).items():
+            values = scopes.convert(self._losses[name])(targets, predictions)
+            what = f"data_loss{_quote(name)}"
+            losses[name] = _check_losses(what, values, targets, predictions)
+        return losses
 
     @scopes.do_not_convert
     def combine(self, each: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -51,7 +51,7 @@ class Guard:
         sums: reports.Sums,
     ) -> None:
         self._step, self._feed, self._run = train_step, feed, run
-        self._is_finite = tf.function(_check_finite)
+        self._is_finite = tf.function(_check_finite, autograph=False)
         self.sums = sums
 
     def run(self, call: feeding.Call, epoch: int) -> Done:

@@ -96,11 +96,17 @@ class SharedSteps:
         self._both: Callable = self._run_both
         # A function can't sum over the replicas, compiled or not.
         if not train_step.optimizer.sums_over_replicas:
-            self._update = tf.function(self._run_update, jit_compile=xla)
+            self._update = tf.function(
+                self._run_update, autograph=False, jit_compile=xla
+            )
         if not _sums_over_replicas(train_step.adapted.model):
-            self._backward = tf.function(self._run_backward, jit_compile=xla)
+            self._backward = tf.function(
+                self._run_backward, autograph=False, jit_compile=xla
+            )
             if not train_step.optimizer.sums_over_replicas:
-                self._both = tf.function(self._run_both, jit_compile=xla)
+                self._both = tf.function(
+                    self._run_both, autograph=False, jit_compile=xla
+                )
 
     def __call__(
         self,

@@ -164,6 +164,7 @@ class Step:
             self.optimizer.assign(self.adapted.by_path(known))
             self.start_epoch(0)
 
+    @scopes.do_not_convert
     def compute_loss(self, batch: batches.Batch) -> Any:
         """Returns the data losses of a batch; to be overridden.
 
@@ -177,6 +178,7 @@ class Step:
         self.measure(batch, outputs)
         return self.objective(batch.y, outputs)
 
+    @scopes.do_not_convert
     def forward(self, x: Any) -> Any:
         """Returns the model's outputs; each call in a step has its own dropout masks.
 
@@ -207,6 +209,7 @@ class Step:
             values = tf.math.multiply_no_nan(values, examples)
         self._pass.states = self._pass.states | {name: (values, examples)}
 
+    @scopes.do_not_convert
     def __call__(self, x: Any, y: Any, weights: Any = None) -> reports.Report:
         """Updates the model once; in `strategy.run` by the gradients of all replicas.
 
@@ -237,6 +240,7 @@ class Step:
             data_losses=losses.data_losses,
         )
 
+    @scopes.do_not_convert
     def compute_gradients(
         self,
         batch: batches.Batch,
@@ -314,18 +318,16 @@ class Step:
     ) -> dict[str, tf.Tensor]:
         self._pass.training, self._pass.states = training, {}
         self._pass.num_examples = batches.count_rows(batch.x)
-        losses = self.compute_loss(batch)
+        losses = scopes.convert(self.compute_loss)(batch)
         losses = losses if isinstance(losses, dict) else {"": losses}
         for name, value in losses.items():
             objectives.check_own(name, value)
         return losses
 
-    @scopes.do_not_convert
     def _check_watched(self, tape: tf.GradientTape) -> None:
         watched = [v for v in tape.watched_variables() if not regularizers.is_scale(v)]
         self.adapted.check_watched(watched, self.frozen)
 
-    @scopes.do_not_convert
     def _scale(self, total: tf.Tensor) -> tf.Tensor:
         return total if self.loss_scale is None else self.loss_scale.multiply(total)
 
@@ -340,7 +342,6 @@ class Step:
         with scope, decays.applying():
             yield
 
-    @scopes.do_not_convert
     def _make_key(self, microbatch: int) -> tf.Tensor | None:
         """Returns the key of the random numbers of Keras's layers, if there are any."""
         if self.adapted.is_plain:
@@ -348,11 +349,11 @@ class Step:
         place = self.accumulate * (scopes.get_replica() or 0) + microbatch
         return random.make_key(self.seed, self.optimizer.step.read_value(), place)
 
-    @scopes.do_not_convert
     def _cast(self, x: Any) -> Any:
         x = x if isinstance(x, tf.RaggedTensor) else tf.convert_to_tensor(x)
         return tf.cast(x, self.dtype) if x.dtype.is_floating else x
 
+    @scopes.do_not_convert
     def update(
         self,
         summed: Sequence[gradients.Gradient],
@@ -369,6 +370,7 @@ class Step:
         """
         return self.updater.apply(summed, new_values or {})
 
+    @scopes.do_not_convert
     def evaluate(self, x: Any, y: Any, weights: Any = None) -> reports.Losses:
         """Returns the losses, as `compute_gradients`, without changing the model."""
         batch = batches.Batch(x, y, weights)
