@@ -28,6 +28,7 @@ from absl import app, flags
 
 _PARTS = flags.DEFINE_list("parts", ["speed", "gradients"], "speed, gradients")
 _MODELS = flags.DEFINE_list("models", list(gpu_peers.SHAPES), "names of models")
+_WAYS = flags.DEFINE_list("ways", None, "names of ways [all that are installed]")
 _TURNS = flags.DEFINE_integer("turns", 5, "turns of each way", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 0.3, "least time of a turn", lower_bound=0.01)
 _SMALL = flags.DEFINE_bool("small", False, "few and small batches, to try it on CPUs")
@@ -189,9 +190,9 @@ def ask(process: subprocess.Popen) -> dict[str, float]:
 
 def measure(name: str) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Returns way -> the seconds of its first epoch, and -> a rate for each turn."""
-    ways, alone = [*OURS, *PEERS], []
-    if name.startswith("ResNet"):
-        alone = ["tfreg", "Keras fit"]  # Their starts are compared.
+    ways, alone = _WAYS.value or [*OURS, *PEERS], []
+    if name.startswith("ResNet"):  # Their starts are compared.
+        alone = [way for way in ways if way in ("tfreg", "Keras fit")]
     processes, starts = {}, {}
     for way in alone:
         processes[way] = start(way, name)
