@@ -154,8 +154,9 @@ def serve(way: str, name: str) -> None:
         print(json.dumps({"missing": str(error)}), file=out)
         return
     start = time.perf_counter() - began
-    for _ in range(3):  # What is compiled after the first steps.
-        train()
+    began, num_steps = time.perf_counter(), 0
+    while num_steps < 600 and time.perf_counter() - began < 3.0:
+        num_steps += train()  # A block is compiled after the first 500.
     print(json.dumps({"start": start}), file=out)
     for _ in sys.stdin:
         num_steps, began = 0, time.perf_counter()

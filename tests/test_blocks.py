@@ -119,9 +119,9 @@ def test_calls_of_equal_length_leave_few_single_steps(
     monkeypatch.undo()
     made = blocks.Blocks(None, tf.distribute.get_strategy())
     made._num_full = full
-    assert made.limit(speed, steps_per_call) == (steps_per_call or min(speed, 100))
+    assert made.limit(speed, steps_per_call) == (steps_per_call or min(speed, 500))
     assert made.length == 0
-    made._num_steps = 100
+    made._num_steps = 500
     assert made.limit(speed, steps_per_call) == then
     assert (made.length, made.rest) == (length, rest)
     # A little faster is no reason to compile again.

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from tensorflow.python.framework import config as switches
 
 import tfreg
 from tfreg import data, layers, losses, models, optimizers, runs
+from tfreg.cli import commandline
 from tfreg.collections import store
 from tfreg.layers import pooling
 from tfreg.runs import config
@@ -163,3 +165,15 @@ def test_tf32_means_nothing_on_a_cpu_and_result_json_says_what_is_computed(tmp_p
         assert result["precision"] == "float32" and result["deterministic"] is True
     assert not [line for line in said if "32" in line or "bits" in line]
     assert tf.config.experimental.tensor_float_32_execution_enabled() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "want"),
+    [([], False), (["--deterministic"], True), (["--nodeterministic"], False)],
+)
+def test_the_flag_is_a_switch(arguments, want):
+    values = flags.FlagValues()
+    commandline.define_config(values)
+    commandline.parse(values, ["train", *arguments])
+    settings = commandline.make_config(values, config.Config())
+    assert settings.deterministic is want

@@ -18,7 +18,7 @@ from tfreg.collections import scopes
 from tfreg.training import feeding, reports
 
 MOST_STEPS = 500  # In a call, which can't be interrupted.
-FEW_STEPS = 100  # Made one by one: a shorter training doesn't repay compiling.
+FEW_STEPS = 500  # Made one by one: a shorter training doesn't repay compiling.
 FAST = 20.0  # Steps a second: the call of a slower one costs next to nothing.
 
 
@@ -69,7 +69,7 @@ class Blocks:
             steps = steps_per_call or self._num_full // num_calls
             self.length = max(self.length, min(steps, self._num_full))
             rest = self._num_full % self.length
-            self.rest = rest if rest > FEW_STEPS else 0
+            self.rest = rest if rest > 100 else 0
         return steps_per_call or self.length or most
 
     def __call__(
