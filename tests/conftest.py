@@ -12,11 +12,28 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-# Before anything runs on the CPU: afterwards TensorFlow refuses.
+# "gpu": a card's two logical devices instead of the CPU's four; see BUILD.md.
+DEVICES = os.environ.get("TFREG_DEVICES", "cpu")
+CARDS = tf.config.list_physical_devices("GPU")
+CARD_MIB = 2048  # Of each logical GPU of a process: workers of xdist share the card.
+
+# Before anything runs on a device: afterwards TensorFlow refuses.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 4,
 )
+if DEVICES == "cpu":
+    tf.config.set_visible_devices([], "GPU")
+elif not CARDS:
+    pytest.exit("TFREG_DEVICES=gpu, and there is no GPU: 0 tests", returncode=0)
+else:
+    part = tf.config.LogicalDeviceConfiguration(memory_limit=CARD_MIB)
+    tf.config.set_logical_device_configuration(CARDS[0], [part] * 2)
+    tf.config.set_visible_devices(CARDS[0], "GPU")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+# A card adds in another order, and its transcendentals differ in the last bits.
+LOOSER = 1.0 if DEVICES == "cpu" else 20.0
 
 # A first example traces and compiles: no deadline holds for it.
 hypothesis.settings.register_profile("tfreg", deadline=None, derandomize=True)
@@ -55,12 +72,35 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def tolerances(monkeypatch, request):
+    """Makes tolerances looser on a card; runs what is marked `cpu` on a CPU."""
+    if DEVICES == "cpu":
+        yield
+        return
+    close, approx = np.testing.assert_allclose, pytest.approx
+
+    def assert_allclose(actual, desired, rtol=1e-7, atol=0.0, **options):
+        close(actual, desired, rtol * LOOSER, atol * LOOSER, **options)
+
+    def approximately(expected, rel=None, abs=None, **options):
+        rel = (1e-6 if rel is None and abs is None else rel or 0.0) * LOOSER
+        abs = 1e-12 if abs is None else abs * LOOSER
+        return approx(expected, rel or None, abs, **options)
+
+    monkeypatch.setattr(np.testing, "assert_allclose", assert_allclose)
+    monkeypatch.setattr(pytest, "approx", approximately)
+    with tf.device("CPU:0" if request.node.get_closest_marker("cpu") else None):
+        yield
+
+
 @pytest.fixture
 def two_replicas():
-    """Returns a strategy of two logical CPUs."""
+    """Returns a strategy of two logical CPUs, or GPUs of one card."""
     # Without collectives, whose numbers the strategies of several tests share.
     reduction = tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], reduction)
+    kind = DEVICES.upper()
+    return tf.distribute.MirroredStrategy([f"{kind}:0", f"{kind}:1"], reduction)
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ FIELDS = {
     "batch_size": COUNT,
     "accumulate": COUNT,
     "precision": st.sampled_from(config.PRECISIONS),
+    "deterministic": st.booleans(),
     "epochs": COUNT,
     "seed": st.integers(0, 2**31 - 1),
     "compile": st.sampled_from(config.COMPILES),

@@ -102,7 +102,7 @@ def test_a_program_is_traced_once_for_all_scales_and_seeds(dataset):
             for epoch in range(2):
                 run.loop.train(epoch)
     # One for full batches, one for the smaller last one.
-    assert run.loop._compiled.experimental_get_tracing_count() == 2
+    assert run.loop.blocks._step.experimental_get_tracing_count() == 2
 
 
 def test_lanes_of_one_program_at_once_are_different_ones(dataset):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import tfreg
 from tfreg import data, layers, losses, models, optimizers, rules
-from tfreg.training import loop, step
+from tfreg.training import blocks, loop, step
 
 SCALE = 1e-3
 
@@ -111,15 +111,17 @@ def test_evaluation_counts_every_example(mnist5k, count):
     assert report.metrics["accuracy"] == np.mean(logits.argmax(-1) == split.y)
 
 
-def test_nothing_is_traced_after_the_first_epoch(mnist5k):
-    made = make_loop(take(mnist5k.train, 1010), batch_size=32, steps_per_call=7)
+def test_nothing_is_traced_after_the_first_epoch(mnist5k, monkeypatch):
+    monkeypatch.setattr(blocks, "FEW_STEPS", 100)
+    made = make_loop(take(mnist5k.train, 1010), batch_size=8, steps_per_call=7)
     counts = []
     for epoch in range(3):
         made.train(epoch)
         made.evaluate(mnist5k.validation)
-        traced = (made._steps, made._one, made._evaluation)
+        compiled = made.blocks._step, made.blocks._block
+        traced = *compiled, made._one, made._evaluate._held
         counts.append([f.experimental_get_tracing_count() for f in traced])
-    assert counts[0] == counts[1] == counts[2] == [2, 2, 2]
+    assert counts[0] == counts[1] == counts[2] == [2, 1, 2, 2]
 
 
 def test_calls_of_any_length_give_the_same_bits(mnist5k):
@@ -211,7 +213,7 @@ def test_scale_changes_without_a_retrace(mnist5k):
     assert made.train(0).regularization == 0
     scale.assign(1.0)
     assert made.train(1).regularization > 1
-    assert made._compiled.experimental_get_tracing_count() == 2
+    assert made.blocks._step.experimental_get_tracing_count() == 2
 
 
 @pytest.mark.parametrize("name", ["batch_size", "steps_per_call"])
@@ -235,7 +237,7 @@ COUNT_PROGRAMS = """
 import numpy as np
 
 from tfreg import data, losses, models, optimizers
-from tfreg.training import loop, step
+from tfreg.training import blocks, loop, step
 
 split = data.Split(np.ones((40, 3), np.float32), np.zeros(40, np.int32))
 made = step.Step(
@@ -252,7 +254,7 @@ def test_calls_that_start_elsewhere_are_the_same_program(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": flags}
     subprocess.run([sys.executable, "-c", COUNT_PROGRAMS], env=environment, check=True)
     # Calls of 3, 3, 3 and 1 steps: XLA writes each program that it compiles.
-    programs = list(tmp_path.glob("*run_steps*before_optimizations.txt"))
+    programs = list(tmp_path.glob("*run_step*before_optimizations.txt"))
     assert len(programs) == 1
 
 

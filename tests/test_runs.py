@@ -113,6 +113,8 @@ def test_the_result_says_how_far_how_fast_how_good_and_on_what(trained):
         "device",
         "replicas",
         "compile",
+        "precision",
+        "deterministic",
         "report",
     }
     assert result["compile"] == {"mode": "xla", "reasons": []}

@@ -242,3 +242,12 @@ def test_others_end_with_75_when_a_worker_is_killed(tmp_path):
     assert "error: all workers must keep running" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert json.loads((run / "config.json").read_text())["run_name"] == "a"
+
+
+def test_logical_gpus_of_one_card_are_summed_without_nccl(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a card"])
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices, ops: ops)
+    make = strategies._make_mirrored.__wrapped__
+    reduction = make(("GPU:0", "GPU:1"), "GPU")
+    assert isinstance(reduction, tf.distribute.ReductionToOneDevice)
+    assert make(("GPU:0",), "GPU") is None  # TensorFlow's choice, NCCL

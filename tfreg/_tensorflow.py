@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.eager import context, record
-from tensorflow.python.framework import kernels
+from tensorflow.python.framework import config, kernels
 
 
 def is_recording() -> bool:
@@ -172,6 +172,14 @@ def _register_kernels() -> None:
     # XLA's kernels are registered by the first compilation in the process.
     with tf.init_scope(), tf.device("CPU:0"):
         tf.function(tf.identity, jit_compile=True)(0.0)
+
+
+def is_deterministic() -> bool:
+    """Returns whether `tf.config.experimental.enable_op_determinism` was called.
+
+    XLA then has no gradient of max pooling, and raises at the first step.
+    """
+    return config.is_op_determinism_enabled()
 
 
 def is_function(graph: tf.Graph) -> bool:

@@ -28,7 +28,9 @@ def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None
         if field.name in others:
             continue
         several = typing.get_origin(fields.get_types(field)[0]) is tuple
-        define = flags.DEFINE_list if several else flags.DEFINE_string
+        define: typing.Any = flags.DEFINE_list if several else flags.DEFINE_string
+        if field.type is bool:
+            define = flags.DEFINE_bool
         if field.name == "set":  # A value may have commas.
             define = flags.DEFINE_multi_string
         define(field.name, None, field.metadata["help"], flag_values=values)
@@ -58,7 +60,8 @@ def make_config(
             )
         else:
             is_text = str in fields.get_types(field) and "(" in value
-            given[field.name] = value if is_text else _parse(field.name, value, kind)
+            as_is = is_text or kind is bool
+            given[field.name] = value if as_is else _parse(field.name, value, kind)
     settings = dataclasses.replace(base, **given)
     _check_effects(values, given, settings)
     return settings

@@ -6,6 +6,7 @@ from tfreg.layers.dropout import Dropout
 from tfreg.layers.embedding import Embedding
 from tfreg.layers.foreign import keras_layer
 from tfreg.layers.normalization import BatchNorm
+from tfreg.layers.pooling import max_pool2d
 from tfreg.layers.sequential import Sequential
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "SeparableConv2D",
     "Sequential",
     "keras_layer",
+    "max_pool2d",
 ]

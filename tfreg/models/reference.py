@@ -19,7 +19,7 @@ Regularizer = terms.Regularizer
 
 
 def _pool(inputs: tf.Tensor) -> tf.Tensor:
-    return tf.nn.max_pool2d(inputs, 2, 2, "VALID")
+    return layers.max_pool2d(inputs, 2, 2, "VALID")
 
 
 def _check_images(inputs: tf.Tensor) -> tf.Tensor:

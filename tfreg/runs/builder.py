@@ -62,10 +62,11 @@ def build(
         data.DataError: the data can't be read.
         weights.WeightsError: the initial weights can't be read, or fit nothing.
     """
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     if strategy is None:
         strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
-    dataset = dataset or inputs.load(settings, log)
-    dataset = take_examples(settings, dataset)
+    dataset = take_examples(settings, dataset or inputs.load(settings, log))
     batch_size = min(settings.batch_size, len(dataset.train))
     num_steps = -(-len(dataset.train) // batch_size) * settings.epochs
     with strategy.scope():

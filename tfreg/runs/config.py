@@ -22,7 +22,7 @@ DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
 MODELS = ("mlp", "cnn", "linear")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "cosine", "linear", "piecewise")
-PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+PRECISIONS = ("float32", "tf32", "float64", "bfloat16", "float16")
 COMPILES = ("auto", "xla", "graph")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "gelu", "linear")
@@ -35,7 +35,7 @@ _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
 _PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
 # Fields of the data of one's own, and all that came after the hashes of the others.
 _OWN = ("target", "drop", "group", "split", "split_seed", "image_size")
-_NEW = ("data", *_OWN, "task", "class_weights", "set")
+_NEW = ("data", *_OWN, "task", "class_weights", "set", "deterministic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +140,9 @@ class Config:
         0, "devices", "number of logical CPU devices, to try replicas [no split]"
     )
     compile: str = fields.define("auto", "devices", ", ".join(COMPILES))
+    deterministic: bool = fields.define(
+        False, "devices", "the same bits twice on a GPU too, more slowly"
+    )
     patience: int | None = fields.define(
         None,
         "training",

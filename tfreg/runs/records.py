@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfreg import data, optimizers
 from tfreg.runs import config, directories, results
-from tfreg.training import checkpoints, feeding, loop, manifests, step
+from tfreg.training import checkpoints, exactness, feeding, loop, manifests, step
 
 _ADVICE = "use another directory, or change it back"
 
@@ -40,6 +40,9 @@ def describe(settings: Any, trained: loop.Loop) -> str:
     train_step = trained.step
     updater = train_step.updater
     source = trained.source
+    precision = train_step.dtype.name
+    if train_step.precision == "tf32":
+        precision = "tf32"
     described = {
         "config": dict(settings or {}),
         "model": type(train_step.model).__name__,
@@ -51,7 +54,7 @@ def describe(settings: Any, trained: loop.Loop) -> str:
         "after": [_describe_value(hook) for hook in updater.after],
         "clip_norm": train_step.clip_norm,
         "accumulate": train_step.accumulate,
-        "precision": train_step.dtype.name,
+        "precision": precision,
         "seed": train_step.seed,
         "data": {
             "source": type(source).__name__,
@@ -60,6 +63,8 @@ def describe(settings: Any, trained: loop.Loop) -> str:
             "batch_size": trained.batch_size,
         },
     }
+    if exactness.is_enabled():  # Later than the first runs.
+        described["deterministic"] = True
     try:
         return json.dumps({"trainer": described}, indent=2) + "\n"
     except (TypeError, ValueError) as error:

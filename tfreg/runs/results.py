@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfreg
-from tfreg.training import reports
+from tfreg.training import exactness, reports
 
 
 def make_result(
@@ -54,6 +54,7 @@ def make_result(
         },
         "device": describe_device(),
         "replicas": loop.strategy.num_replicas_in_sync,
+        **exactness.describe(loop.step.precision),
         "compile": {"mode": loop.mode.name, "reasons": list(loop.mode.reasons)},
         "wall_seconds": round(trained.seconds, 3),
     }

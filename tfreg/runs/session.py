@@ -16,7 +16,7 @@ from typing import Any
 
 from tfreg import data
 from tfreg.runs import console, directories, history, records, results, signals
-from tfreg.training import agreement, files, recovery, strategies
+from tfreg.training import agreement, exactness, files, recovery, strategies
 
 
 def run(
@@ -67,8 +67,10 @@ def _train(
     progress: console.Receiver,
     is_interrupted: Callable[[], int],
 ) -> None:
-    """Trains until the end, or until a signal to any worker."""
+    """Says how exact it is, and trains until the end or a signal to any worker."""
     strategy = trainer.loop.strategy
+    for note in exactness.list_notes(trainer.loop.step.precision):
+        trainer.log(note)
     try:
         trainer.train(epochs, progress, agreement.watch(strategy, is_interrupted))
     except signals.Interrupted as stopped:

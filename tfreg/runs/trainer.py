@@ -54,6 +54,8 @@ class Trainer:
         extra: name of a file -> its content, to write beside config.json.
         started: `time.perf_counter()` at the start of the run; None: now.
         log: called with messages for the user; None: prints them on stderr.
+        deterministic: whether the same training has the same bits on a GPU as well, in
+            all of the process and more slowly; on CPUs it always has.
 
     Raises:
         ValueError: an argument has an invalid value.
@@ -77,24 +79,23 @@ class Trainer:
         extra: Mapping[str, str] | None = None,
         started: float | None = None,
         log: Callable[[str], None] | None = None,
+        deterministic: bool = False,
     ) -> None:
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
         if validation is None:
             monitor = history.monitor_training(monitor, patience)
         self.loop, self.validation, self.splits = trained, validation, splits
         self.extra = dict(extra or {})
         self.directory = None if directory is None else pathlib.Path(directory)
-        self.patience = patience
         self.monitor = history.Monitor(monitor, mode)
-        self.keep = keep
-        self.hooks = list(hooks)
-        self.config = config
+        self.keep, self.hooks = keep, list(hooks)
+        self.patience, self.config = patience, config
         self.hparams = records.get_hparams(config) if hparams is None else hparams
-        self.histograms = histograms
-        self.log = log or signals.log
+        self.log, self.histograms = log or signals.log, histograms
         self.history = history.History()
         self.best = history.BestWeights(trained.step.adapted.variables)
-        self.epoch = 0
-        self.data_hash = ""  # Of the examples, once it is run.
+        self.epoch, self.data_hash = 0, ""  # Of the examples, once it is run.
         self._is_final = False  # Whether the model has its best or averaged weights.
         self._writer: events.Events | None = None
         self._has_compiled = False

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg.layers import pooling
 from tfreg.tf1 import normalizers, shapes, variable_scopes, weights
 from tfreg.tf1.core_convolutions import (
     conv1d,
@@ -133,7 +134,9 @@ def max_pooling2d(
     Source: `tf.compat.v1.layers.max_pooling2d`.
     """
     window = (pool_size, strides, padding, convert_format(data_format))
-    return shapes.pool(tf.nn.max_pool2d, inputs, window, None, name or "max_pooling2d")
+    return shapes.pool(
+        pooling.max_pool2d, inputs, window, None, name or "max_pooling2d"
+    )
 
 
 def average_pooling2d(

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg.layers import dropout as masks
+from tfreg.layers import pooling
 from tfreg.tf1 import variable_scopes, weights
 from tfreg.tf1.arg_scopes import add_arg_scope
 from tfreg.tf1.weights import Collections
@@ -42,7 +43,7 @@ def max_pool2d(
     Source: `tf.contrib.layers.max_pool2d`.
     """
     return pool(
-        tf.nn.max_pool2d,
+        pooling.max_pool2d,
         inputs,
         (kernel_size, stride, padding, data_format),
         outputs_collections,

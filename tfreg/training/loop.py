@@ -11,16 +11,19 @@ dropped; `tf.range` under XLA, which compiles again for every start.
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tfreg import _checks, data
+from tfreg import _checks, _tensorflow, data
 from tfreg.collections import ownership
 from tfreg.training import (
     batches,
+    blocks,
     compiling,
+    evaluation,
+    exactness,
     feeding,
     measuring,
     recovery,
@@ -30,7 +33,6 @@ from tfreg.training import (
     step,
 )
 
-MOST_STEPS = 500  # In a call, which can't be interrupted.
 _function = functools.partial(tf.function, autograph=False)  # Step has what it needs.
 
 
@@ -134,7 +136,8 @@ class Loop:
         """Returns what the compiled functions depend on: variables and penalties."""
         terms = ownership.Model(self.step.model, keras=True).get_terms()
         named = [(term.name, id(term.regularizer)) for term in terms]
-        return [*map(id, self.step.adapted.trainable_variables), *named]
+        variables = map(id, self.step.adapted.trainable_variables)
+        return [*variables, *named, _tensorflow.is_deterministic()]
 
     def _trace_forward(self, described: list[Any]) -> None:
         """Traces the forward pass, and makes zeros in the structure of its sums."""
@@ -151,6 +154,7 @@ class Loop:
 
     def _refresh(self) -> None:
         """Compiles, and anew where layers were (un)frozen or penalties added."""
+        exactness.use(self.step.precision)
         described = self._describe()
         if described == self._compiled_for:
             return
@@ -163,23 +167,25 @@ class Loop:
         if not held:
             # An iterator can't be read in XLA, but each of its batches be trained on.
             self._one = _function(self._train_batch, jit_compile=xla)
-        self._is_whole = xla and held  # The whole loop is one program of XLA.
-        self._compiled = _function(self._run_steps, jit_compile=self._is_whole)
-        self._steps = _function(self._run_alone)
-        if self.strategy.num_replicas_in_sync > 1:
+        self.blocks = None
+        self._steps = _function(lambda *args: self.strategy.run(self._run_steps, args))
+        if self.strategy.num_replicas_in_sync == 1 and xla and held:
+            self.blocks = blocks.Blocks(self._take_and_train, self.strategy)
+            self._speed = 0.0
+        elif self.strategy.num_replicas_in_sync > 1:
             self._steps = _function(
                 replicas.SharedSteps(self.step, self.strategy, self._feed.finish, xla)
             )
-        # What isn't held is evaluated batch by batch, by a graph.
-        self._evaluation = _function(self._run_evaluation, jit_compile=xla)
-        self._streamed = _function(self._run_evaluation)
+        zeros = self._evaluated
+        self._evaluate = evaluation.Evaluation(self._forward, zeros, xla)
 
     def _choose_mode(self) -> compiling.Mode:
         if self._compile != "auto":
             return compiling.Mode(self._compile, ("chosen by the caller",))
         device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         # Most reasons are in the forward pass, of which there is a trace already.
-        mode = compiling.choose(self._graph, device, any_dimensions=True)
+        exact = _tensorflow.is_deterministic()
+        mode = compiling.choose(self._graph, device, exact, any_dimensions=True)
         if mode.name == "graph":
             return mode
         one = self._one
@@ -187,7 +193,8 @@ class Loop:
             one = _function(self._differentiate)
         run = _function(lambda *args: self.strategy.run(one, args))
         specs = self._feed.make_specs(self.batch_size)
-        return compiling.choose(run.get_concrete_function(*specs).graph, device)
+        graph = run.get_concrete_function(*specs).graph
+        return compiling.choose(graph, device, exact)
 
     def _differentiate(self, *args: Any) -> shares.Shares:
         return self.step.compute_gradients(batches.Batch(*self._feed.finish(*args)))
@@ -257,10 +264,12 @@ class Loop:
         self.seconds = 0.0
         for call in self._feed.list_calls(epoch, steps, self._limit):
             began = time.perf_counter()
-            losses, update, _ = self._guard.run(call, epoch)
+            with exactness.explain():
+                losses, update, _ = self._guard.run(call, epoch)
             seconds = time.perf_counter() - began
             self.seconds += seconds
-            self._speed = (call.stop - call.start) / seconds
+            if call.size in (0, self.batch_size):
+                self._note_speed((call.stop - call.start) / seconds)
             means = self._average_sums(self.sums)
             yield means._replace(
                 regularization=losses.regularization,
@@ -269,14 +278,20 @@ class Loop:
                 num_steps=call.position + call.stop - call.start,
             )
 
+    def _note_speed(self, speed: float) -> None:
+        # With compiled blocks, which stay as they are, a slow moment doesn't count.
+        self._speed = speed if self.blocks is None else max(self._speed, speed)
+
     def _limit(self) -> int:
         """Returns the largest number of steps in the next call."""
+        if self.blocks is not None:
+            return self.blocks.limit(self._speed, self.steps_per_call)
         if self.steps_per_call:
             return self.steps_per_call
         if isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
             # Workers in calls of different lengths would wait for each other forever.
             self._speed = float(self._average(self.strategy, tf.constant(self._speed)))
-        return min(max(int(self._speed), 1), MOST_STEPS)
+        return min(max(int(self._speed), 1), blocks.MOST_STEPS)
 
     def get_state(self) -> dict[str, Any]:
         """Returns the objects to save in a checkpoint, by name."""
@@ -285,12 +300,19 @@ class Loop:
     def _call(
         self, call: feeding.Call, epoch: int, sums: reports.Sums
     ) -> recovery.Done:
-        args = *self._make_arguments(call), tf.constant(epoch, tf.int64)
+        number, sums = tf.constant(epoch, tf.int64), reports.to_tensors(sums)
+        if self.blocks is not None:
+            return reports.to_numpy(self.blocks(call, number, sums))
+        start, stop = tf.constant(call.start), tf.constant(call.stop)
+        args = call.data, start, stop, self._get_size(call), number, sums
         with recovery.explain_reading():
-            return reports.to_numpy(self._steps(*args, reports.to_tensors(sums)))
+            return reports.to_numpy(self._steps(*args))
 
-    def _run_alone(self, *args: Any) -> tuple:
-        return self.strategy.run(self._compiled, args)
+    def _take_and_train(
+        self, source: Any, i: tf.Tensor, size: Any, epoch: tf.Tensor
+    ) -> tuple[reports.Losses, reports.Update]:
+        batch, numbers = feeding.take(source, i, 0, size)
+        return self._one(batch, numbers, i, epoch)
 
     def _run_steps(
         self,
@@ -301,36 +323,16 @@ class Loop:
         epoch: tf.Tensor,
         sums: reports.Sums,
     ) -> recovery.Done:
-        """The counterpart of `replicas.SharedSteps` on one device."""
+        """Runs steps in a loop that carries each step's report to its end.
 
-        def run(i: tf.Tensor) -> tuple[reports.Losses, reports.Update]:
-            batch, numbers = feeding.take(source, i, 0, size)
-            return self._one(batch, numbers, i, epoch)
-
-        if not self._is_whole:
-            # One place for a step in the graph, which starts twice as fast as two.
-            return self._run_carrying(run, start, stop, sums)
-
-        def body(i: tf.Tensor, sums: reports.Sums) -> tuple[tf.Tensor, reports.Sums]:
-            # XLA removes the values of the report that aren't used.
-            losses, _ = run(i)
-            return i + 1, reports.add_losses(sums, losses)
-
-        # With a counter instead of tf.range, one program runs any number of steps.
-        i, sums = tf.while_loop(lambda i, _: i < stop - 1, body, [start, sums])
-        losses, update = run(i)
-        return losses, update, reports.add_losses(sums, losses)
-
-    def _run_carrying(
-        self, run: Callable, start: tf.Tensor, stop: tf.Tensor, sums: reports.Sums
-    ) -> recovery.Done:
-        """Runs steps in a loop that carries each step's report to its end."""
+        One place for a step in the graph starts twice as fast as two.
+        """
         one = self._one.get_concrete_function(*self._feed.make_specs(None))
         outputs = tf.nest.flatten(one.structured_outputs)
         first = [tf.zeros(v.shape, v.dtype) for v in outputs if v is not None]
 
         def body(i: tf.Tensor, sums: reports.Sums, *_: Any) -> tuple:
-            losses, update = run(i)
+            losses, update = self._take_and_train(source, i, size, epoch)
             reported = tf.nest.flatten((losses, update))
             carried = [value for value in reported if value is not None]
             return i + 1, reports.add_losses(sums, losses), *carried
@@ -362,36 +364,15 @@ class Loop:
         feeding.check_source(source, self._feed.seed)
         feeding.check_structure(source, self.source)
         size = _checks.check_int("batch_size", batch_size or self.batch_size)
-        run = self._streamed
         if feeding.is_indexed(source):
-            size, run = min(size, len(source)), self._evaluation
-        sums, pixels = self._evaluated, getattr(source, "pixels", False)
-        for call in self._plain.replace(source, size).list_calls(None):
-            args = self._make_arguments(call), pixels, reports.to_tensors(sums)
-            with recovery.explain_reading():
-                sums = reports.to_numpy(run(*args))
-        return self._average_sums(sums)
+            size = min(size, len(source))
+        with exactness.explain():
+            return self._average_sums(self._evaluate(self._plain.replace(source, size)))
 
-    def _make_arguments(self, call: feeding.Call) -> tuple:
+    def _get_size(self, call: feeding.Call) -> Any:
         # In XLA the size of a batch is static.
-        size = tf.constant(call.size) if self._mode.name == "graph" else call.size
-        return call.data, tf.constant(call.start), tf.constant(call.stop), size
+        return tf.constant(call.size) if self._mode.name == "graph" else call.size
 
     def _average_sums(self, sums: reports.Sums) -> reports.Report:
         metrics = self.step.get_metrics(sums.states)
         return reports.average(sums, measuring.to_floats(metrics))
-
-    def _run_evaluation(
-        self,
-        call: tuple[Any, tf.Tensor, tf.Tensor, Any],
-        pixels: bool,
-        sums: reports.Sums,
-    ) -> reports.Sums:
-        """Adds the sums over the examples of several batches."""
-        source, start, stop, size = call
-
-        def body(i: tf.Tensor, sums: reports.Sums) -> tuple[tf.Tensor, reports.Sums]:
-            batch, _ = feeding.take(source, i, 0, size)
-            return i + 1, reports.add(sums, self._forward(batch, pixels))
-
-        return tf.while_loop(lambda i, _: i < stop, body, [start, sums])[1]

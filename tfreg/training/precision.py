@@ -18,6 +18,7 @@ from tfreg.optimizers import gradients as sums
 
 DTYPES = {
     "float32": tf.float32,
+    "tf32": tf.float32,  # `exactness.use` tells it from the former.
     "float64": tf.float64,
     "bfloat16": tf.bfloat16,
     "float16": tf.float16,
@@ -41,7 +42,7 @@ def check(precision: str, policy: str | None) -> tf.DType:
         )
     if (precision, policy) == ("float32", "float64"):
         return tf.float64
-    if policy not in (None, precision):
+    if policy not in (None, DTYPES[precision].name):
         raise ValueError(
             f"precision must be that of the Keras model, {policy}, got {precision!r}: "
             f"write precision={policy!r}, or make the model under "

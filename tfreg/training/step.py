@@ -25,6 +25,7 @@ from tfreg.optimizers import after as hooks
 from tfreg.optimizers import decays, gradients
 from tfreg.training import (
     batches,
+    exactness,
     measuring,
     objectives,
     reports,
@@ -63,9 +64,10 @@ class Step:
         seed: seed of dropout, together with the number of the step.
         accumulate: number of microbatches that a batch is split into, to save memory.
             The update is that of the full batch, except for BatchNorm's statistics.
-        precision: the model's dtype: float32, bfloat16 or float16. Variables, losses
-            and penalties are float32. float16 has a `loss_scale`, and skips an update
-            that overflows. A Keras model must have this dtype in its policy.
+        precision: the model's dtype: float32, bfloat16 or float16; or tf32, float32
+            whose products a GPU rounds. Variables, losses and penalties are float32.
+            float16 has a `loss_scale`, and skips an update that overflows. A Keras
+            model must have this dtype in its policy.
         metrics: name -> Keras metric, or None for tfreg's metric of that name; see
             `tfreg.training.measuring.Metrics`. None: those that fit the loss.
         loss_weights: name -> finite float >= 0, of several data losses; default 1.0.
@@ -101,9 +103,10 @@ class Step:
         self.metrics = measuring.Metrics(metrics, self.objective)
         self.optimizer = optimizers.adapt(optimizer)
         self.clip_norm = clip_norm
-        self.seed = seed
         self.accumulate = _checks.check_int("accumulate", accumulate)
+        self.seed, self.precision = seed, precision
         self.dtype = precisions.check(precision, self.adapted.dtype_policy)
+        exactness.use(precision)
         self.loss_scale = precisions.LossScale() if precision == "float16" else None
         args = self.adapted, self.optimizer, clip_norm, self.loss_scale
         self.updater = updates.Updater(*args, hooks.check(after), seed)
@@ -178,7 +181,6 @@ class Step:
         self.measure(batch, outputs)
         return self.objective(batch.y, outputs)
 
-    @scopes.do_not_convert
     def forward(self, x: Any) -> Any:
         """Returns the model's outputs; each call in a step has its own dropout masks.
 
@@ -222,7 +224,7 @@ class Step:
             The losses are this replica's share, and the metrics those of all replicas.
         """
         own = self.compute_gradients(batches.Batch(x, y, weights))
-        states = own.losses.sums.states
+        losses, states = own.losses, own.losses.sums.states
         parts = *own.updates.values(), *tf.nest.flatten(states)
         summed = gradients.sum_over_replicas([*own.gradients, *parts])
         cut = len(own.gradients)
@@ -230,7 +232,6 @@ class Step:
         states = tf.nest.pack_sequence_as(states, summed[end:])
         new_values = dict(zip(own.updates, summed[cut:end], strict=True))
         update = self.update(summed[:cut], new_values)
-        losses = own.losses
         return reports.Report(
             losses.loss,
             losses.regularization,

@@ -67,8 +67,9 @@ def make_strategy(
 @functools.cache  # The collectives of two on the same devices would clash.
 def _make_mirrored(devices: tuple[str, ...], kind: str) -> tf.distribute.Strategy:
     ops = None
-    if kind == "CPU":
-        # In shared memory it is faster than the default, a ring.
+    if kind == "CPU" or len(devices) > len(tf.config.list_physical_devices(kind)):
+        # In shared memory it is faster than the default, a ring; and logical GPUs of
+        # one card can't use NCCL, which takes one rank from each card.
         ops = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, ops)
 
