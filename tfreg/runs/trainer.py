@@ -54,6 +54,8 @@ class Trainer:
         extra: name of a file -> its content, to write beside config.json.
         started: `time.perf_counter()` at the start of the run; None: now.
         log: called with messages for the user; None: prints them on stderr.
+        allow_changed_data: whether a run may be resumed with other examples; the hashes
+            of both are kept with it.
 
     Raises:
         ValueError: an argument has an invalid value.
@@ -77,24 +79,23 @@ class Trainer:
         extra: Mapping[str, str] | None = None,
         started: float | None = None,
         log: Callable[[str], None] | None = None,
+        allow_changed_data: bool = False,
     ) -> None:
         if validation is None:
             monitor = history.monitor_training(monitor, patience)
         self.loop, self.validation, self.splits = trained, validation, splits
         self.extra = dict(extra or {})
         self.directory = None if directory is None else pathlib.Path(directory)
-        self.patience = patience
+        self.patience, self.keep = patience, keep
         self.monitor = history.Monitor(monitor, mode)
-        self.keep = keep
-        self.hooks = list(hooks)
-        self.config = config
+        self.hooks, self.config = list(hooks), config
         self.hparams = records.get_hparams(config) if hparams is None else hparams
-        self.histograms = histograms
-        self.log = log or signals.log
+        self.histograms, self.log = histograms, log or signals.log
         self.history = history.History()
         self.best = history.BestWeights(trained.step.adapted.variables)
         self.epoch = 0
-        self.data_hash = ""  # Of the examples, once it is run.
+        self.allow_changed_data = allow_changed_data
+        self.data_hashes: list[str] = []  # Of all data that it is trained on.
         self._is_final = False  # Whether the model has its best or averaged weights.
         self._writer: events.Events | None = None
         self._has_compiled = False
@@ -186,7 +187,7 @@ class Trainer:
             self._writer.sync()
         metadata = records.get_metadata(self.config, self.loop)
         metadata |= {"history": dataclasses.asdict(self.history)}
-        metadata |= {"data": self.data_hash} if self.data_hash else {}
+        metadata |= {"data": self.data_hashes} if self.data_hashes else {}
         path, state = self.directory / manifests.FOLDER, self.get_state()
         saved = checkpoints.save(path, step, state, metadata, self.keep)
         self._saved.note(step)
@@ -220,14 +221,7 @@ class Trainer:
             self._writer.write_text(self.num_steps, tag, text)
 
     def _notify(self, kind: type, **values: Any) -> None:
-        event = kind(self, self.epoch, self.num_steps, **values)
-        for hook in self.hooks:
-            try:
-                hook(event)
-            except Exception as error:
-                self.hooks.remove(hook)  # It isn't told of the checkpoint.
-                self.save()
-                raise hooks.explain(hook, event, error) from error
+        hooks.notify(self, kind(self, self.epoch, self.num_steps, **values))
 
     def run(
         self,
