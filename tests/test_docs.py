@@ -62,6 +62,23 @@ def test_a_page_prints_what_it_promises(page, tmp_path):
     run(f"docs/{page}", tmp_path)
 
 
+@pytest.mark.parametrize("status", [0, 3, 75, 143])
+def test_the_script_for_slurm_queues_again_what_may_go_on(tmp_path, status):
+    (script,) = get_blocks("docs/replicas.md", "slurm")
+    (tmp_path / "job").write_text(script, encoding="utf-8")
+    for name, line in {"srun": f"exit {status}", "scontrol": ""}.items():
+        stub = tmp_path / name
+        stub.write_text(f'#!/bin/sh\necho {name} "$@" >> called\n{line}\n')
+        stub.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "SLURM_JOB_ID": "17"}
+    ended = subprocess.run(["bash", "job", "--reg=l2"], cwd=tmp_path, env=environment)
+    assert ended.returncode == status
+    called = (tmp_path / "called").read_text().splitlines()
+    assert called[0].startswith("srun tfreg train") and "--reg=l2" in called[0]
+    assert called[1:] == ["scontrol requeue 17"] * (status > 100 or status == 75)
+
+
 def test_readme_learns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blocks").mkdir()

@@ -90,6 +90,27 @@ def alone(points, tmp_path_factory):
     return train
 
 
+def test_a_run_whose_data_have_changed_is_refused_or_records_both(points, tmp_path):
+    arrays, path = dict(np.load(points)), tmp_path / "points.npz"
+    np.savez(path, **arrays)
+    settings = make_settings(path, tmp_path, "a")
+    with pytest.raises(signals.Interrupted):
+        runs.train(settings, is_interrupted=interrupt_after(3))
+    arrays["y_train"] = arrays["y_train"][::-1]
+    np.savez(path, **arrays)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(manifests.CheckpointError, match="data that it began with"):
+        runs.train(settings, resume=True)
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    told, args = [], {"resume": True, "allow_changed_data": True}
+    with pytest.raises(signals.Interrupted):
+        interrupted = {"is_interrupted": interrupt_after(2), "log": told.append}
+        runs.train(settings, **args, **interrupted)
+    assert any("the data have changed" in message for message in told)
+    result = runs.train(settings, resume=True)  # With those that it has gone on with.
+    assert len(set(result["data"])) == 2
+
+
 CASES = [
     {"optimizer": "sgd", "reg": "l1", "scale": 1e-2},
     {"optimizer": "momentum", "reg": "l2", "schedule": "cosine"},

@@ -177,6 +177,29 @@ def test_workers_with_other_settings_end_before_a_step(tmp_path):
     assert not (tmp_path / "worker0" / "runs").exists()
 
 
+def train_on_own_points(flags):
+    """Trains on as many random points as a file says, which the worker has alone."""
+    count = int(pathlib.Path("count.txt").read_text())
+    rng = np.random.default_rng(0)
+    parts = {f"x_{part}": rng.normal(size=(count, 3)) for part in ("train", "test")}
+    parts |= {f"y_{part}": np.arange(count) % 3 for part in ("train", "test")}
+    np.savez("points.npz", **parts)
+    return train([*flags, "--dataset=npz", "--data_dir=points.npz"])
+
+
+@pytest.mark.slow
+def test_workers_with_other_data_end_before_a_step(tmp_path):
+    for i in range(2):
+        (tmp_path / f"worker{i}").mkdir()
+        (tmp_path / f"worker{i}" / "count.txt").write_text(str(60 + i))
+    flags = [*FLAGS, "--strategy=multi_worker"]
+    workers = start_workers(tmp_path, 2, train_on_own_points, flags)
+    assert [worker.wait() for worker in workers] == [3, 3], workers[0].read_errors()
+    for worker in workers:
+        assert "same data, got others on worker 1" in worker.read_errors()
+    assert not (tmp_path / "worker0" / "runs").exists()
+
+
 @pytest.mark.slow
 def test_a_signal_to_one_worker_stops_all_and_the_chief_saves(tmp_path):
     flags = [*FLAGS, "--strategy=multi_worker", "--epochs=500"]

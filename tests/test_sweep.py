@@ -152,12 +152,34 @@ def test_the_test_set_has_no_part_in_the_choice(swept, tmp_path):
     other = tmp_path / "sweep-b"
     outcomes = runner.train(make_plan(base), other)
     report.write(make_plan(base), other, outcomes, "")
-    for name in ("choice.json", "sweep.json"):
-        assert (other / name).read_bytes() == (directory / name).read_bytes()
+    chosen = [(path / "choice.json").read_bytes() for path in (other, directory)]
+    assert chosen[0] == chosen[1]
     assert drop_times(read_csv(other)) == drop_times(read_csv(directory))
     tests = [json.loads((d / "test.json").read_text()) for d in (other, directory)]
     assert tests[0].keys() == tests[1].keys() and tests[0] != tests[1]
     assert not [name for name in read_csv(directory)[0] if "test" in name]
+
+
+@pytest.mark.slow
+def test_data_that_change_in_the_middle_of_a_sweep_are_refused(swept, tmp_path):
+    plan, directory, _, _ = swept
+    copy = tmp_path / "sweep-c"
+    shutil.copytree(directory, copy)
+    (copy / "none-seed1" / "result.json").unlink()
+    kept = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    changed = tmp_path / "changed.npz"
+    np.savez(changed, **make_arrays(y_train=np.arange(100) % 4))
+    base = dataclasses.replace(plan.settings[0].config, data_dir=str(changed))
+    with pytest.raises(manifests.CheckpointError, match="data that it began with"):
+        runner.train(make_plan(base), copy, resume=True)
+    now = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    assert now == kept
+    runner.train(make_plan(base), copy, resume=True, allow_changed_data=True)
+    hashes = json.loads((copy / "sweep.json").read_text())["data"]
+    before = json.loads((directory / "sweep.json").read_text())["data"]
+    assert len(set(hashes)) == 2 and hashes[:1] == before
+    (other,) = json.loads((copy / "none-seed1" / "result.json").read_text())["data"]
+    assert other == hashes[1]
 
 
 @pytest.mark.slow
@@ -210,9 +232,10 @@ def test_whose_directory_a_sweep_may_take(tmp_path):
     assert not list(path.glob(".*"))
     with pytest.raises(directories.DirectoryError, match="settings of the same sweep"):
         take("{}", resume=True)
-    (path / "sweep.json").write_bytes(b"\xff")
-    with pytest.raises(directories.DirectoryError, match="settings of the same sweep"):
-        take(resume=True)
+    for half in (b"\xff", text.encode()[:5], b"[]"):
+        (path / "sweep.json").write_bytes(half)
+        with pytest.raises(directories.DirectoryError, match="sweep.json must be int"):
+            take(resume=True)
     take(overwrite=True)
     busy = pytest.raises(directories.BusyError, match="must have one process")
     with directories.claim_sweep(path, text, resume=True), busy:

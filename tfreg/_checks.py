@@ -9,7 +9,9 @@ accepts True. These functions accept NumPy's numbers as well as Python's, but no
 
 import math
 import numbers
+import os
 import re
+import stat
 import struct
 from typing import Any
 
@@ -121,6 +123,27 @@ def check_pattern(pattern: Any, example: str) -> str:
             f"for example {example!r}"
         ) from None
     return pattern
+
+
+def check_regular(path: str | os.PathLike, error: type[Exception]) -> None:
+    """Checks that a path, if it exists, is a regular file or a folder.
+
+    Reading a pipe would wait, and a device may have no end.
+
+    Args:
+        path: of the file.
+        error: the class to raise.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # Whoever reads it says why.
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "a pipe"
+        raise error(
+            f"{os.fsdecode(path)!r} must be a regular file, got {kind}: copy it into a "
+            "file"
+        )
 
 
 def _convert(value: Any, as_float32: bool) -> float:

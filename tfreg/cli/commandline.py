@@ -36,6 +36,12 @@ def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None
         define(field.name, None, field.metadata["help"], flag_values=values)
 
 
+def define_changed_data(values: flags.FlagValues) -> None:
+    """Defines the flag of a run or sweep that is resumed with other data."""
+    text = "resume also with other data; the hashes of both are kept"
+    flags.DEFINE_bool("allow_changed_data", False, text, flag_values=values)
+
+
 def make_config(
     values: flags.FlagValues, base: config.Config, others: Container[str] = ()
 ) -> config.Config:
@@ -106,8 +112,10 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         process.UsageError: an unknown flag, a missing value, or an argument that isn't
             a flag.
     """
+    # A bool takes no other value.
+    words = ["--resume" if word == "--resume=auto" else word for word in argv]
     try:
-        rest = values(list(argv))[1:]
+        rest = values(words)[1:]
     except flags.Error as error:
         reason = " ".join(str(error).split())
         raise process.UsageError(f"{reason}: see --help") from None

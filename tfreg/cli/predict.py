@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from tfreg import _checks
 from tfreg.cli import commandline, process
 from tfreg.data import files, frames
 from tfreg.runs import directories
@@ -68,6 +69,7 @@ def read_inputs(path: str) -> np.ndarray:
     Raises:
         files.DataError: it can't be read.
     """
+    _checks.check_regular(path, files.DataError)
     try:
         read: Any = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(read, np.ndarray):

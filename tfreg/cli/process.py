@@ -3,8 +3,8 @@
     status = process.run(lambda: 0)
 
 The statuses are 0 done, 2 wrong usage, 3 data, 4 a wrong checkpoint or directory, 5 a
-loss that isn't finite, 6 disk or I/O, 75 another worker has stopped or the directory is
-in use, 130 and 143 interrupted.
+loss that isn't finite, 6 disk, I/O or memory, 75 another worker has stopped or the
+directory is in use, 130 and 143 interrupted.
 
 The trap: TensorFlow takes seconds to import. It is imported only if a command needs it.
 """
@@ -85,6 +85,9 @@ def run(command: Callable[[], int]) -> int:
     except signals.Interrupted as stopped:
         return int(stopped.code or 0)
     except Exception as error:
+        if _is_exhausted(error):
+            _print_error(_describe(error))
+            return 6
         names = (f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__)
         for name in names:
             if name in STATUSES:
@@ -100,7 +103,18 @@ def _print_error(sentence: str) -> None:
         sys.stderr = io.StringIO()  # Python's flush at exit would change the status.
 
 
+def _is_exhausted(error: Exception) -> bool:
+    kind = type(error).__name__  # TensorFlow may not be imported.
+    return isinstance(error, MemoryError) or kind == "ResourceExhaustedError"
+
+
 def _describe(error: Exception) -> str:
+    if _is_exhausted(error):
+        reason = str(error).strip().partition("\n")[0][:200] or "no more"
+        return (
+            f"a run must fit in the memory, got {reason}: choose a smaller model or "
+            "batch, or raise the limit"
+        )
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     if error.filename is None:

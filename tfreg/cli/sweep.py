@@ -57,6 +57,7 @@ def _define(values: flags.FlagValues) -> None:
         "resume", False, "resume a sweep, keep its finished runs", flag_values=values
     )
     flags.DEFINE_bool("overwrite", False, "replace a sweep", flag_values=values)
+    commandline.define_changed_data(values)
 
 
 def _parse_int(values: flags.FlagValues, name: str, default: int) -> int:

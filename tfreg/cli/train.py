@@ -38,14 +38,15 @@ def _define(values: flags.FlagValues) -> None:
     for name, text in texts.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
     switches = {
+        "resume": "resume the run if it exists, else begin it; also --resume=auto",
         "overwrite": "replace the run's directory",
-        "resume": "resume the run if it exists",
         "dry_run": "show variables and losses, write nothing",
     }
     text = "seconds to wait for all workers"
     flags.DEFINE_float(
         "wait_for_workers", 300.0, text, lower_bound=0.0, flag_values=values
     )
+    commandline.define_changed_data(values)
     for name, text in switches.items():
         flags.DEFINE_bool(name, False, text, flag_values=values)
 
@@ -75,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
             if resume:
                 directories.read_finished(path, settings)
     wait = float(values["wait_for_workers"].value or 0.0)
-    return _train(settings, overwrite, resume, argv[0], wait)
+    allowed = bool(values["allow_changed_data"].value)
+    return _train(settings, overwrite, resume, argv[0], wait, allowed)
 
 
 def _may_have_workers(settings: config.Config) -> bool:
@@ -86,7 +88,12 @@ def _may_have_workers(settings: config.Config) -> bool:
 
 
 def _train(
-    settings: config.Config, overwrite: bool, resume: bool, program: str, wait: float
+    settings: config.Config,
+    overwrite: bool,
+    resume: bool,
+    program: str,
+    wait: float,
+    allowed: bool,
 ) -> int:
     process.import_tensorflow()
     from tfreg.training import strategies
@@ -98,7 +105,8 @@ def _train(
         strategy = strategies.make_strategy(
             settings.strategy, settings.logical_devices, wait
         )
-        result = runs.train(settings, overwrite, resume, is_interrupted, signals.log)
+        args = is_interrupted, signals.log, allowed
+        result = runs.train(settings, overwrite, resume, *args)
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
     print(f"test {test}")
     if strategies.is_chief(strategy):  # The other workers write no files.

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from tfreg import _checks
 from tfreg.data.arrays import Dataset, Split, permute
 
 NAMES = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
@@ -122,6 +123,7 @@ def _find(name: str, data_dir: str | os.PathLike) -> _Sources:
     """Returns the file of each array, and in an .npz its member."""
     with reading(f"data_dir {data_dir!r}"):
         root = os.path.expanduser(os.fsdecode(data_dir))
+        _checks.check_regular(root, DataError)
         if os.path.isfile(root) and name != "idx":
             return _find_members(name, root)
         files = [f for f in os.listdir(root) if os.path.isfile(os.path.join(root, f))]

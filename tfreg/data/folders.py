@@ -56,6 +56,8 @@ class ImageReader:
                 for p in sorted([root] if root.is_file() else root.rglob("*"))
                 if p.suffix.lower() in pictures.SUFFIXES and not p.name.startswith(".")
             ]
+            for file in found:
+                _checks.check_regular(file, files.DataError)
         if not found:
             raise files.DataError(
                 f"data must be a folder of images, got none in {str(root)!r}: check "

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tfreg import _checks
 from tfreg.data import files
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -47,6 +48,7 @@ def read(
         DataError: the file can't be read, or isn't a table; or a package is missing.
     """
     path = os.path.expanduser(os.fsdecode(path))
+    _checks.check_regular(path, files.DataError)
     parts = (_read_parquet if path.lower().endswith(".parquet") else _read_csv)(
         path, texts, columns
     )

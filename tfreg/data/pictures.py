@@ -228,5 +228,7 @@ def _list_images(
         )
     order = tuple(classes or names)
     paths = [path for name in order for path in parts.get(name, ())]
+    for path in paths:
+        _checks.check_regular(path, files.DataError)
     counts = [len(parts.get(name, ())) for name in order]
     return paths, np.repeat(np.arange(len(order), dtype=np.int32), counts), order

@@ -11,6 +11,10 @@ import ast
 from collections.abc import Sequence
 
 _LARGE = 50_000  # bytes; smaller files hold no large table
+_PLAIN = (
+    *(ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict),
+    *(ast.UnaryOp, ast.unaryop, ast.expr_context),
+)
 _MARK = b"(0x7F0E10C0DE%06X)"
 
 
@@ -54,17 +58,26 @@ def restore(source: bytes, cut: Sequence[bytes]) -> bytes:
 
 
 def _find_large(tree: ast.Module) -> list[ast.expr]:
-    """Returns the lists, tuples and sets of many constants, in order."""
+    """Returns the lists, sets and dicts of many constants, nested or not, in order."""
     large: list[ast.expr] = []
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        if (
-            isinstance(node, ast.List | ast.Set)
-            and len(node.elts) > 1000
-            and all(isinstance(element, ast.Constant) for element in node.elts)
-        ):
+        if isinstance(node, ast.List | ast.Set | ast.Dict) and _is_large(node):
             large.append(node)
             continue
         waiting.extend(ast.iter_child_nodes(node))
     return sorted(large, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _is_large(node: ast.expr) -> bool:
+    """Returns whether a literal has many constants, and nothing else."""
+    count = 0
+    waiting: list[ast.AST] = [node]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, _PLAIN):
+            return False
+        count += isinstance(part, ast.Constant)
+        waiting += ast.iter_child_nodes(part)
+    return count > 1000

@@ -362,7 +362,7 @@ def from_json(text: str) -> Config:
         ValueError: not a JSON object, an unknown field, or an invalid value.
     """
     try:
-        values = json.loads(text)
+        values = fields.parse_json(text)
     except (ValueError, RecursionError) as error:  # also an int of 5,000 digits
         raise ValueError(
             f"a config must be JSON, got {text[:40]!r} ({error}): "

@@ -19,7 +19,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfreg.runs import config
+from tfreg import _checks
+from tfreg.runs import config, fields
 from tfreg.training import files, manifests
 
 CONFIG, RESULT, SWEEP = "config.json", "result.json", "sweep.json"
@@ -211,11 +212,34 @@ def _refuse_sweep(path: pathlib.Path, text: str, resume: bool, overwrite: bool) 
             "resume it with --resume, replace it with --overwrite, or choose another "
             "--name"
         )
-    if (path / SWEEP).read_bytes() != text.encode():
+    if _read_sweep(path)[0] != json.loads(text):
         raise DirectoryError(
             "--resume must have the settings of the same sweep, got others than those "
             f"in {str(path / SWEEP)!r}: repeat its command, or choose another --name"
         )
+
+
+def read_data_hashes(path: pathlib.Path) -> list[str]:
+    """Returns the hashes of the data that a sweep was trained on so far, if any.
+
+    Raises:
+        DirectoryError: its sweep.json isn't intact.
+    """
+    return _read_sweep(path)[1] if (path / SWEEP).exists() else []
+
+
+def _read_sweep(path: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
+    """Returns the plan of a sweep, and the hashes of its data."""
+    _checks.check_regular(path / SWEEP, DirectoryError)
+    try:
+        plan = json.loads((path / SWEEP).read_text(encoding="utf-8"))
+        return plan, plan.pop("data", [])
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise DirectoryError(
+            f"a sweep's sweep.json must be intact, got {str(path / SWEEP)!r} "
+            f"({error}): restore it, replace the sweep with --overwrite, or choose "
+            "another --name"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -282,16 +306,17 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     Raises:
         DirectoryError: it can't be read, or is none.
     """
+    _checks.check_regular(path, DirectoryError)
     try:
         with open(path, encoding="utf-8") as file:
-            content = json.loads(file.read(_CONFIG_CHARS))
+            content = fields.parse_json(file.read(_CONFIG_CHARS))
         if not isinstance(content, dict):
             raise ValueError("it is no object")
         return content
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DirectoryError(
-            f"a run's config.json must be intact, got {str(path)!r} ({reason}): "
+            f"a run's {path.name} must be intact, got {str(path)!r} ({reason}): "
             "choose another directory"
         ) from None
 
@@ -302,6 +327,7 @@ def read_config(path: str | os.PathLike) -> config.Config:
     Raises:
         DirectoryError: it can't be read, or isn't a Config.
     """
+    _checks.check_regular(path, DirectoryError)
     try:
         with open(path, encoding="utf-8") as file:
             return config.from_json(file.read(_CONFIG_CHARS))

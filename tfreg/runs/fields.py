@@ -8,6 +8,7 @@ The trap: JSON has no tuples, and writes 1.0 as 1 if asked to.
 """
 
 import dataclasses
+import json
 import math
 import re
 import types
@@ -99,3 +100,21 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
             f"image_size must be HEIGHTxWIDTH, got {text!r}: write for example 32x32"
         )
     return int(found[1]), int(found[2])
+
+
+def parse_json(text: str) -> Any:
+    """Returns the value of a JSON text, in which no object has a name twice.
+
+    Raises:
+        ValueError: it is no JSON, or has one.
+        RecursionError: it is too deep.
+    """
+
+    def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=make)

@@ -83,8 +83,22 @@ class Stopped(Event):
     reason: str
 
 
-def explain(hook: Any, event: Event, error: Exception) -> HookError:
-    """Returns the error of a hook that has raised, after the run was saved."""
+def notify(trainer: Any, event: Event) -> None:
+    """Calls a trainer's hooks with an event.
+
+    Raises:
+        HookError: a hook has raised; the run is saved.
+    """
+    for hook in trainer.hooks:
+        try:
+            hook(event)
+        except Exception as error:
+            trainer.hooks.remove(hook)  # It isn't told of the checkpoint.
+            trainer.save()
+            raise _explain(hook, event, error) from error
+
+
+def _explain(hook: Any, event: Event, error: Exception) -> HookError:
     trainer = event.trainer
     name = getattr(hook, "__name__", type(hook).__name__)
     where = "the run has no directory"

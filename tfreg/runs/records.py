@@ -172,20 +172,72 @@ def check_workers(described: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def hash_source(source: Any) -> str:
+def check_worker_data(hashes: Sequence[str]) -> None:
+    """Checks that all workers have the same data.
+
+    Args:
+        hashes: of the data of each worker, the chief's first.
+
+    Raises:
+        data.DataError: they have other data.
+    """
+    others = [str(i) for i, other in enumerate(hashes) if other != hashes[0]]
+    if others:
+        raise data.DataError(
+            f"all workers must have the same data, got others on worker "
+            f"{', '.join(others)}: copy those of worker 0"
+        )
+
+
+def hash_data(sources: Sequence[Any]) -> str:
     """Returns a digest of the examples that are in memory, and of the number of others.
 
     Args:
-        source: of `tfreg.data`.
+        sources: of `tfreg.data`; each counts once, and None doesn't.
     """
-    digest = hashlib.sha256(type(source).__name__.encode())
-    if isinstance(source, data.Split):
-        for array in tf.nest.flatten([source.x, source.y, source.weights]):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).tobytes())
-    elif feeding.is_indexed(source):
-        digest.update(str(len(source)).encode())
+    digest = hashlib.sha256()
+    for source in {id(source): source for source in sources}.values():
+        digest.update(type(source).__name__.encode())
+        if isinstance(source, data.Split):
+            for array in tf.nest.flatten([source.x, source.y, source.weights]):
+                if array is not None:
+                    digest.update(f"{array.dtype}{array.shape}".encode())
+                    flat = np.ascontiguousarray(array).reshape(-1)
+                    digest.update(flat.view(np.uint8).data)
+        elif feeding.is_indexed(source):
+            digest.update(str(len(source)).encode())
     return digest.hexdigest()
+
+
+def check_data(
+    saved: Sequence[str], current: str, allowed: bool, log: Callable[[str], None]
+) -> list[str]:
+    """Checks the data that a run or sweep is resumed with.
+
+    Args:
+        saved: hashes of the data it was trained on so far, in order; earlier versions
+            kept none.
+        current: hash of the data now.
+        allowed: whether they may be others.
+        log: called with a message if they are.
+
+    Returns:
+        The hashes, with the current one.
+
+    Raises:
+        manifests.CheckpointError: they are others.
+    """
+    if not saved or saved[-1] == current:
+        return list(saved) or [current]
+    text = f"{current[:8]}, not {saved[-1][:8]}"
+    if not allowed:
+        raise manifests.CheckpointError(
+            "what is resumed must have the data that it began with, got those of hash "
+            f"{text}: restore the data, train it again under another name, or mix both "
+            "by allow_changed_data"
+        )
+    log(f"the data have changed: their hash is {text}, and both are recorded")
+    return [*saved, current]
 
 
 def check_resume(directory: pathlib.Path | None, resume: Any) -> None:
@@ -251,13 +303,6 @@ def check_metadata(
         raise manifests.CheckpointError(
             f"a checkpoint must be of its directory's config, got one of "
             f"{saved['config'][:8]}, not {current['config'][:8]}: train it again"
-        )
-    # A checkpoint of an earlier version has no hash.
-    if saved.get("data", current["data"]) != current["data"]:
-        raise manifests.CheckpointError(
-            "a resumed run must have the data that it began with, got "
-            f"{current['data'][:8]}, not {saved['data'][:8]}: restore the data, or "
-            "train it again in another directory"
         )
     for name in ("tensorflow", "device", "replicas"):
         if saved[name] != current[name]:

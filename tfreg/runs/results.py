@@ -62,6 +62,8 @@ def make_result(
         result["best_step"] = history.best_step
     if history.stopped:
         result["stopped"] = history.stopped
+    if trained.data_hashes:
+        result["data"] = trained.data_hashes
     return result
 
 
@@ -95,8 +97,11 @@ def describe_device() -> str:
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return str(details.get("device_name", "GPU"))
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
-    return f"CPU, {threads} threads"
+    # As TensorFlow chooses it; taskset and cpusets limit the affinity.
+    text = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    threads = threads or (int(text) if text.isdigit() else 0)
+    return f"CPU, {threads or len(os.sched_getaffinity(0))} threads"
 
 
 def to_json(value: Any) -> str:

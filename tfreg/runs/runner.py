@@ -69,6 +69,7 @@ def train(
     resume: bool = False,
     is_interrupted: Callable[[], int] = lambda: False,
     log: Callable[[str], None] = lambda text: None,
+    allow_changed_data: bool = False,
 ) -> dict[str, Any]:
     """Trains a model and writes its run directory.
 
@@ -78,6 +79,7 @@ def train(
         resume: whether to resume an existing run, bit for bit.
         is_interrupted: called before each call of the compiled graph.
         log: called with messages for the user.
+        allow_changed_data: whether a run may be resumed with other data.
 
     Returns:
         The content of result.json.
@@ -87,7 +89,9 @@ def train(
         directories.DirectoryError: as for `directories.claim`, or the existing run has
             another config; nothing was written.
         directories.BusyError: another process uses the directory; nothing was written.
-        manifests.CheckpointError: no checkpoint is intact; nothing was written.
+        data.DataError: the data can't be read, or a worker has others.
+        manifests.CheckpointError: no checkpoint is intact, or the data have changed;
+            nothing was written.
         recovery.LossError: a loss isn't finite; earlier files are kept.
         signals.Interrupted: `is_interrupted` returned True; a checkpoint was written.
         strategies.WorkerError: one of several workers has stopped.
@@ -108,7 +112,9 @@ def train(
             log(f"{path} has finished: raise epochs to resume it")
             return result
         stack.enter_context(store.Store().as_default())
-        return _train(settings, strategy, path, claim, resume, is_interrupted, log)
+        is_new = not (resume and directories.has_begun(path))
+        parts = _build(settings, strategy, path, is_new, log, allow_changed_data)
+        return _train(*parts, claim, resume, is_interrupted)
 
 
 def _agree(
@@ -129,35 +135,50 @@ def _agree(
     return workers[0]["result"]
 
 
-def _train(
+def _build(
     settings: config.Config,
     strategy: tf.distribute.Strategy,
     path: pathlib.Path,
-    claim: directories.Claim | None,
-    resume: bool,
-    is_interrupted: Callable[[], int],
+    is_new: bool,
     log: Callable[[str], None],
-) -> dict[str, Any]:
-    """Builds the run and trains it, in the claimed directory if there is one."""
+    allow_changed_data: bool,
+) -> tuple[trainer.Trainer, inputs.Inputs, data.Split]:
+    """Returns the run's trainer, what is kept of its data, and its test examples."""
     started = time.perf_counter()
-    is_new = not (resume and directories.has_begun(path))
     # A run of an earlier version, without these, may have kept nothing.
     is_kept = not is_new and (settings.data is not None or ":" in settings.model)
     kept = inputs.read(path) if is_kept else None
     source = own.get_digest(settings.model)
     if kept and source != kept.source:
         log(f"the source of {settings.model} isn't that which the run began with")
-    dataset = inputs.load(settings, log, kept)
+    dataset = builder.take_examples(settings, inputs.load(settings, log, kept))
+    # Before the model, which workers can't create of different shapes.
+    digest = records.hash_data([dataset.train, dataset.validation, dataset.test])
+    records.check_worker_data(agreement.gather(strategy, digest))
     console.show_task(dataset)
     run = builder.build(settings, strategy, dataset, log, is_new)
     trained = builder.make_trainer(run, path, started, log=log)
+    trained.data_hashes, trained.allow_changed_data = [digest], allow_changed_data
     described = dataclasses.replace(inputs.describe(dataset), source=source)
     trained.extra[directories.DATA] = described.to_json()
+    return trained, described, dataset.test
+
+
+def _train(
+    trained: trainer.Trainer,
+    described: inputs.Inputs,
+    test: data.Split,
+    claim: directories.Claim | None,
+    resume: bool,
+    is_interrupted: Callable[[], int],
+) -> dict[str, Any]:
+    """Trains a run, in the claimed directory if there is one."""
+    settings, path = trained.config, trained.directory
     result = trained.run(
         settings.epochs, resume, is_interrupted=is_interrupted, claim=claim
     )
-    result["report"] = report = _report(trained, described, run.dataset.test)
-    if claim is not None:
+    result["report"] = report = _report(trained, described, test)
+    if claim is not None and path is not None:
         files.write(path / directories.RESULT, results.to_json(result))
         if report and "confusion" in report:
             _show_confusion(path / "test", trained.num_steps, report["confusion"])

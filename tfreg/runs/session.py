@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tfreg import data
 from tfreg.runs import console, directories, history, records, results, signals
 from tfreg.training import agreement, exactness, files, recovery, strategies
 
@@ -30,21 +29,21 @@ def run(
     """Trains a Trainer's run in its directory; the arguments are those of its `run`."""
     strategy, path = trainer.loop.strategy, trainer.directory
     text = records.describe(trainer.config, trainer.loop)
-    if path is not None or agreement.has_several(strategy):
-        trainer.data_hash = records.hash_source(trainer.loop.source)
     with contextlib.ExitStack() as stack:
         stack.enter_context(strategies.explain_lost_workers(strategy))
-        _check_workers(trainer, text)
+        has_several = agreement.has_several(strategy)
+        if not trainer.data_hashes and (path is not None or has_several):
+            _hash_data(trainer, text)
         if claim is None and strategies.is_chief(strategy):
             records.check_resume(path, resume)
             if path is not None:
                 args = path, False, resume is not False, "directory"
                 claim = stack.enter_context(directories.claim(*args))
                 records.check_config(path, text)
-        if claim is None:
-            trainer.directory = path = None  # Another worker, the chief, writes.
         if claim is not None:
             claim.prepare()
+        else:
+            trainer.directory = path = None  # Another worker, the chief, writes.
         _restore(trainer, resume)
         if path is not None:
             for name, content in trainer.extra.items():
@@ -78,25 +77,20 @@ def _train(
         raise
 
 
-def _check_workers(trainer: Any, text: str) -> None:
-    """Checks that all workers have the same description and data.
+def _hash_data(trainer: Any, text: str) -> None:
+    """Hashes the data, and checks that all workers have the same description and data.
 
     Raises:
         ValueError: they have other settings.
         data.DataError: they have other data.
     """
-    strategy = trainer.loop.strategy
-    if not agreement.has_several(strategy):
-        return
-    own = {"config": json.loads(text), "data": trainer.data_hash}
-    workers = agreement.gather(strategy, own)
+    sources = [trainer.loop.source, trainer.validation]
+    digest = records.hash_data([*sources, *(trainer.splits or {}).values()])
+    own = {"config": json.loads(text), "data": digest}
+    workers = agreement.gather(trainer.loop.strategy, own)
     records.check_workers([worker["config"] for worker in workers])
-    others = [i for i, w in enumerate(workers) if w["data"] != workers[0]["data"]]
-    if others:
-        raise data.DataError(
-            f"all workers must have the same data, got others on worker "
-            f"{', '.join(map(str, others))}: copy those of worker 0"
-        )
+    records.check_worker_data([worker["data"] for worker in workers])
+    trainer.data_hashes = [digest]
 
 
 def _restore(trainer: Any, resume: bool | str) -> None:
@@ -105,8 +99,10 @@ def _restore(trainer: Any, resume: bool | str) -> None:
     train_step = trainer.loop.step
     if path is not None and resume and directories.has_begun(path):
         current = records.get_metadata(trainer.config, trainer.loop)
-        current["data"] = trainer.data_hash
-        records.check_metadata(trainer.restore(path), current, trainer.log)
+        saved = trainer.restore(path)
+        records.check_metadata(saved, current, trainer.log)
+        args = trainer.data_hashes[-1], trainer.allow_changed_data, trainer.log
+        trainer.data_hashes = records.check_data(saved.get("data", []), *args)
     if not agreement.has_several(strategy):
         return
     metadata = records.get_metadata(trainer.config, trainer.loop)

@@ -56,6 +56,8 @@ class Trainer:
         log: called with messages for the user; None: prints them on stderr.
         deterministic: whether the same training has the same bits on a GPU as well, in
             all of the process and more slowly; on CPUs it always has.
+        allow_changed_data: whether a run may be resumed with other examples; the hashes
+            of both are kept with it.
 
     Raises:
         ValueError: an argument has an invalid value.
@@ -80,6 +82,7 @@ class Trainer:
         started: float | None = None,
         log: Callable[[str], None] | None = None,
         deterministic: bool = False,
+        allow_changed_data: bool = False,
     ) -> None:
         if deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -95,7 +98,8 @@ class Trainer:
         self.log, self.histograms = log or signals.log, histograms
         self.history = history.History()
         self.best = history.BestWeights(trained.step.adapted.variables)
-        self.epoch, self.data_hash = 0, ""  # Of the examples, once it is run.
+        self.epoch, self.allow_changed_data = 0, allow_changed_data
+        self.data_hashes: list[str] = []  # Of all data that it is trained on.
         self._is_final = False  # Whether the model has its best or averaged weights.
         self._writer: events.Events | None = None
         self._has_compiled = False
@@ -187,7 +191,7 @@ class Trainer:
             self._writer.sync()
         metadata = records.get_metadata(self.config, self.loop)
         metadata |= {"history": dataclasses.asdict(self.history)}
-        metadata |= {"data": self.data_hash} if self.data_hash else {}
+        metadata |= {"data": self.data_hashes} if self.data_hashes else {}
         path, state = self.directory / manifests.FOLDER, self.get_state()
         saved = checkpoints.save(path, step, state, metadata, self.keep)
         self._saved.note(step)
@@ -221,14 +225,7 @@ class Trainer:
             self._writer.write_text(self.num_steps, tag, text)
 
     def _notify(self, kind: type, **values: Any) -> None:
-        event = kind(self, self.epoch, self.num_steps, **values)
-        for hook in self.hooks:
-            try:
-                hook(event)
-            except Exception as error:
-                self.hooks.remove(hook)  # It isn't told of the checkpoint.
-                self.save()
-                raise hooks.explain(hook, event, error) from error
+        hooks.notify(self, kind(self, self.epoch, self.num_steps, **values))
 
     def run(
         self,

@@ -193,6 +193,7 @@ def read_weights(path: pathlib.Path, model: Any = None) -> dict[str, np.ndarray]
     """
     if (path / manifests.FOLDER).is_dir():
         return _read_run(path)
+    _checks.check_regular(path, WeightsError)
     try:
         if path.name.endswith(".npz"):
             return _read_npz(path)

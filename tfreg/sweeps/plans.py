@@ -67,9 +67,15 @@ class Plan:
                 f"{names!r}: rename or add settings"
             )
 
-    def to_json(self) -> str:
-        """Returns everything that determines the sweep's results, without paths."""
+    def to_json(self, data_hashes: Sequence[str] = ()) -> str:
+        """Returns everything that determines the sweep's results, without paths.
+
+        Args:
+            data_hashes: of the data; none where they aren't read yet.
+        """
         plan = dataclasses.asdict(self)
+        if data_hashes:
+            plan["data"] = list(data_hashes)
         for setting in plan["settings"]:
             for name in ("data_dir", "logdir", "run_name"):
                 del setting["config"][name]

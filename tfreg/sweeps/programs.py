@@ -150,7 +150,7 @@ class Lanes:
         dataset: data.Dataset,
         strategy: tf.distribute.Strategy,
     ) -> None:
-        self._dataset, self.strategy = dataset, strategy
+        self.dataset, self.strategy = dataset, strategy
         self._settings: dict[config.Config, list[config.Config]] = {}
         for each in settings:
             self._settings.setdefault(get_program(each), []).append(each)
@@ -159,7 +159,7 @@ class Lanes:
         self._idle = {program: [self._make(program)] for program in self._settings}
 
     def _make(self, program: config.Config) -> Lane:
-        return Lane(self._settings[program], self._dataset, self.strategy)
+        return Lane(self._settings[program], self.dataset, self.strategy)
 
     @contextlib.contextmanager
     def take(self, settings: config.Config) -> Iterator[Lane]:

@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfreg import runs
-from tfreg.runs import config, console, directories, inputs, results, signals
+from tfreg import data, runs
+from tfreg.runs import config, console, directories, inputs, records, results, signals
 from tfreg.sweeps import plans, programs
 from tfreg.training import files, manifests, recovery, strategies
 
@@ -108,6 +108,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     is_interrupted: Callable[[], int] = lambda: False,
+    allow_changed_data: bool = False,
 ) -> list[Outcome]:
     """Trains every setting with every seed, each in a run directory of its own.
 
@@ -118,6 +119,7 @@ def train(
         resume: whether to keep the finished runs of this sweep.
         overwrite: whether to replace an existing sweep.
         is_interrupted: called after each call of a compiled graph.
+        allow_changed_data: whether a sweep may be resumed with other data.
 
     Returns:
         An Outcome for each setting and seed, in the plan's order.
@@ -129,6 +131,7 @@ def train(
         directories.DirectoryError: as for `directories.claim_sweep`; nothing is
             written.
         directories.BusyError: another process uses the directory; nothing is written.
+        manifests.CheckpointError: the data have changed; nothing is written.
         signals.Interrupted: `is_interrupted` returned True; finished runs are kept.
         OSError: a file can't be written; finished runs are kept.
     """
@@ -141,8 +144,11 @@ def train(
             num_lanes = 1
         if tasks[0].config.dropout:
             print("with dropout the program is compiled again for each seed")
+        saved = [] if overwrite else directories.read_data_hashes(directory)
+        digest = _hash(lanes.dataset)
+        hashes = records.check_data(saved, digest, allow_changed_data, print)
         claim.prepare()
-        files.write(directory / directories.SWEEP, text)
+        files.write(directory / directories.SWEEP, plan.to_json(hashes))
         todo = [task for task in tasks if not task.is_done]
         with console.SweepProgress(len(tasks), len(tasks) - len(todo)) as progress:
             _train_all(_sort(todo), lanes, num_lanes, is_interrupted, progress)
@@ -156,6 +162,10 @@ def _make_lanes(tasks: Sequence[_Task]) -> programs.Lanes:
     strategy = _make_strategy(settings)
     dataset = inputs.load(settings, print)
     return programs.Lanes([task.config for task in tasks], dataset, strategy)
+
+
+def _hash(dataset: data.Dataset) -> str:
+    return records.hash_data([dataset.train, dataset.validation, dataset.test])
 
 
 def _sort(tasks: Sequence[_Task]) -> list[_Task]:
@@ -213,6 +223,7 @@ def _train_one(
     label = f"{task.setting}, seed {task.config.seed}"
     bar = progress.watch(label, task.config.epochs, run.loop.steps_per_epoch)
     trained = runs.make_trainer(run, task.path, histograms=False, log=print)
+    trained.data_hashes = [_hash(run.dataset)]
     with directories.claim(task.path, overwrite=True) as claim:
         claim.prepare()
         text = inputs.describe(run.dataset).to_json()

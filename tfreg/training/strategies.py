@@ -239,7 +239,8 @@ def explain_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if strategy.cluster_resolver is None:
+        is_own = isinstance(error, tf.errors.ResourceExhaustedError)
+        if strategy.cluster_resolver is None or is_own:
             raise
         lines = str(error.message).strip().splitlines()
         # Below "Graph execution error:" and a traceback of tfreg's lines.
