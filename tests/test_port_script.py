@@ -212,6 +212,7 @@ def test_an_output_that_can_not_be_written_is_one_sentence(call):
         (["a.py", "--nonsense"], "Unknown command line flag 'nonsense'"),
         (["a.py", "--out="], "out must have a value"),
         (["a.py", "--out=b.py", "--diff"], "out must be left out with --diff"),
+        (["a.py", "--json", "--diff"], "diff must be left out with --json"),
     ],
 )
 def test_wrong_usage_is_one_sentence(call, arguments, sentence):
@@ -224,15 +225,20 @@ def test_wrong_usage_is_one_sentence(call, arguments, sentence):
 def test_help_tells_the_flags(call):
     status, out, _ = call("--help")
     assert status == 0
-    assert all(flag in out for flag in ("--out", "--diff", "--force"))
+    assert all(flag in out for flag in ("--out", "--diff", "--force", "--json"))
 
 
 def test_what_is_left_has_its_file_and_line(call):
     write(src__a="import tensorflow as tf\n\nx = tf.placeholder(tf.float32)\n")
     status, _, err = call("src")
     assert status == 1
+    note = "a.py:3: tf.placeholder: make it an argument of the function that used it"
     assert err.splitlines() == [
-        "src/a.py:3: tf.placeholder: make it an argument of the function that used it",
+        "src/a.py: can't be imported before src/a.py:3 is written, 1 to write",
+        "  input, 1:",
+        f"src/{note}",
+        "to write by hand, by kind: 1 input",
+        f"next: src/{note}",
         "files: 1 read, 0 changed; places: 0 rewritten, 1 to write by hand",
     ]
 
