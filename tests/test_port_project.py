@@ -102,6 +102,33 @@ def test_a_stand_in_raises_where_it_is_used(line):
     assert names == ["tf.contrib.slim", "slim.unknown"]
 
 
+@pytest.mark.parametrize(
+    "line, ported",
+    [
+        ("tf.Variable(x, False, name='w')", "tf1.Variable(x, False, name='w')"),
+        ("tf.nn.dropout(x, 1 - d)", "tf.compat.v1.nn.dropout(x, 1 - d)"),
+        (
+            "tf.train.ExponentialMovingAverage(0.9)",
+            "tf1.ExponentialMovingAverage(0.9)",
+        ),
+    ],
+)
+def test_what_tensorflow_2_means_otherwise_is_rewritten_in_tf1_code(line, ported):
+    old = f"import tensorflow as tf\n\n\ndef f(x):\n    return {line}, tf.log(x)\n"
+    result = rewriting.rewrite(old.encode())
+    assert f"return {ported}, tf.compat.v1.log(x)" in result.source.decode()
+    assert rewriting.rewrite(result.source).source == result.source
+    modern = old.replace("tf.log", "tf.exp").encode()
+    assert rewriting.rewrite(modern).source == modern
+
+
+def test_a_default_of_a_placeholder_runs_and_is_told():
+    line = b"import tensorflow as tf\nx = tf.placeholder_with_default(1.0, [])\n"
+    result = rewriting.rewrite(line)
+    assert b"x = tf.compat.v1.placeholder_with_default(1.0, [])" in result.source
+    assert [note.name for note in result.left] == ["tf.placeholder_with_default"]
+
+
 def test_a_class_of_a_stand_in_fails_where_an_object_is_made():
     class Cell(stand_ins.unported("tf.contrib.rnn.ConvLSTMCell")):
         pass

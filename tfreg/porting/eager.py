@@ -30,7 +30,6 @@ _SUMMARY = (
     "step=: it logs nothing otherwise, and says nothing"
 )
 _OUTSIDE = "call it in a function that tf1.Model runs: it raises outside of a pass"
-_AVERAGE = "it averages variables only: keep another average in a tf1.get_variable"
 _SCHEDULE = (
     "in eager code it returns a function: pass that to an optimizer, and call it where "
     "the number is needed"
@@ -128,11 +127,6 @@ def _check_known(work: Work, call: cst.Call, name: str, words: set[str]) -> None
             work.leave(call.func, _SUMMARY, after, fails_at_import=False)
     elif _SCHEDULES.fullmatch(name) and not _goes_to_optimizer(resolver, call):
         work.leave(call.func, _SCHEDULE, fails_at_import=False)
-    elif name == "tf.train.ExponentialMovingAverage().apply":
-        listed = call.args[0].value if call.args else None
-        text = "" if listed is None else resolver.resolve(listed) or ""
-        if listed is not None and not re.search(r"variables\(\)$", text):
-            work.leave(call.func, _AVERAGE)
     elif _VARIABLES.fullmatch(name) and not resolver.find_parent(
         call, cst.FunctionDef, cst.Lambda
     ):

@@ -141,8 +141,12 @@ _SAME = {
 # What has to be ported by hand: a regular expression for the full name, and advice.
 _BY_HAND = [
     (
-        r"tf\.(sparse_)?placeholder(_with_default)?",
+        r"tf\.(sparse_)?placeholder",
         "make it an argument of the function that used it",
+    ),
+    (
+        r"tf\.placeholder_with_default",
+        "it is its default now: make it an argument of the function that used it",
     ),
     (
         r"tf\.((Interactive)?Session|train\.(Monitored|Singular)\w*)",
@@ -168,7 +172,10 @@ _BY_HAND = [
         r"|assert_variables_initialized|is_variable_initialized|VariableScope)",
         "write the model's variables, net.variables",
     ),
-    (r"tf\.MetaGraphDef", "write tf.saved_model"),
+    (
+        r"tf\.(MetaGraphDef|graph_util\.(?!import_graph_def)\w+)",
+        "write tf.saved_model.save(module, path), which needs no frozen graph",
+    ),
     (r"tf\.add_check_numerics_ops", "write tf.debugging.enable_check_numerics()"),
     (r"tf\.metrics\.[a-z]\w*", "write tf.keras.metrics, or the mean of the batches"),
     (r"tf\.data\.(make_\w+_iterator|Iterator\.\w+)", "write for x, y in dataset"),
