@@ -9,6 +9,7 @@ import pathlib
 import pytest
 import tensorflow as tf
 
+from tfreg import tf1
 from tfreg.cli import commands
 from tfreg.porting import literals, rewriting, stand_ins, tensorflow2
 
@@ -135,6 +136,30 @@ def test_a_class_of_a_stand_in_fails_where_an_object_is_made():
 
     with pytest.raises(NotImplementedError, match="write a subclass"):
         Cell()
+
+
+@pytest.mark.parametrize(
+    "line, advice",
+    [
+        ("tf.contrib.metrics.streaming_accuracy(x)", "tf.keras.metrics.Accuracy()"),
+        ("tf.contrib.slim.metrics.streaming_mean(x)", "tf.keras.metrics.Mean()"),
+        ("tf.metrics.mean_iou(x)", "tf.keras.metrics.MeanIoU(num_classes)"),
+        ("tf.graph_util.convert_variables_to_constants(x)", "tf.saved_model.save"),
+        ("tf.app.flags.FLAGS._parse_flags()", "leave it out"),
+    ],
+)
+def test_the_advice_names_what_to_write(line, advice):
+    source = f"import tensorflow as tf\n\n\ndef f(x):\n    return {line}\n"
+    (note,) = rewriting.rewrite(source.encode()).left
+    assert advice in note.text and note.line == 5
+
+
+def test_an_arg_scope_takes_stand_ins():
+    pool = stand_ins.unported("tf.contrib.slim").max_pool3d
+    with tf1.arg_scope([pool, tf1.layers.conv2d], padding="VALID"):
+        assert tf1.current_arg_scope().keys() == {tf1.layers.conv2d._key_op}
+        with pytest.raises(NotImplementedError, match="max_pool3d must be ported"):
+            pool(1)
 
 
 def test_a_stand_in_tells_the_new_name():

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tfreg.cli import commands
+from tfreg.porting import python2
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 OLD = "import tensorflow as tf\nx = tf.contrib.layers.flatten(x)\n"
@@ -177,9 +178,50 @@ def test_a_bad_file_is_one_sentence_and_the_rest_is_ported(call, source, sentenc
     assert os.listdir("new") == ["b.py"]
 
 
-def test_python_2_is_told_what_to_run(call):
+PYTHON2 = """import tensorflow as tf
+def f(d, x):
+\tfor k in xrange(3):
+        \tprint k, `x`
+\ttry:
+\t\treturn tf.log(x), d.iteritems()
+\texcept ValueError, e:
+\t\traise TypeError, e
+"""
+
+
+def test_python_2_is_told_the_flag(call):
     write(a="print 'a'\n")
-    assert "run 2to3 first" in call("a.py")[2]
+    assert "on line 1: add --python2" in call("a.py")[2]
+
+
+def test_python_2_becomes_python_3(call):
+    write(src__ops="import tensorflow as tf\nprint 1\n", src__a=PYTHON2)
+    write(src__b="from ops import *\nx = tf.log(1)\n")
+    assert call("src", "--out=new", "--python2")[0] == 0
+    got = pathlib.Path("new/a.py").read_text()
+    assert "for k in range(3):\n                print(k, repr(x))" in got
+    assert "tf.compat.v1.log(x), iter(d.items())" in got
+    assert "except ValueError as e:" in got and "raise TypeError(e)" in got
+    assert "tf.compat.v1.log(1)" in pathlib.Path("new/b.py").read_text()
+    before = pathlib.Path("new/a.py").read_bytes()
+    assert call("new", "--out=new", "--python2")[0] == 0  # Python 3 stays.
+    assert pathlib.Path("new/a.py").read_bytes() == before
+
+
+def test_without_fissix_it_says_what_to_install(call, monkeypatch):
+    write(a="print 'a'\n")
+    monkeypatch.setitem(sys.modules, "fissix", None)
+    python2._convert.cache_clear()
+    err = call("a.py", "--python2")[2]
+    assert re.match(
+        r"error: a.py must be .* fissix isn't installed: .*\[python2\]'", err
+    )
+
+
+def test_what_is_no_python_at_all_is_one_sentence(call):
+    write(a="print 'a' a b (\n")
+    err = call("a.py", "--python2")[2]
+    assert err.startswith("error: a.py must be Python 2 or 3, got ")
 
 
 @pytest.mark.parametrize(

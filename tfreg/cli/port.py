@@ -28,6 +28,7 @@ which files can be imported, and what to write next.
   --out=PATH   file or folder to write to; nothing is written without it
   --diff       show the changes instead of the source (for a folder by default)
   --force      overwrite files that aren't committed to git
+  --python2    make Python 2 files Python 3 first; needs tfreg[python2]
   --json       print the report as JSON on stdout, instead of sources or changes
 
 In a checkout, `python scripts/port.py` is `tfreg port`.
@@ -47,6 +48,7 @@ def parse(argv: Sequence[str]) -> tuple[pathlib.Path, flags.FlagValues]:
     flags.DEFINE_string("out", None, "file or folder", flag_values=values)
     flags.DEFINE_bool("diff", False, "show the changes", flag_values=values)
     flags.DEFINE_bool("force", False, "overwrite the input", flag_values=values)
+    flags.DEFINE_bool("python2", False, "convert Python 2", flag_values=values)
     flags.DEFINE_bool("json", False, "print the report", flag_values=values)
     values.set_gnu_getopt(True)
     try:
@@ -91,9 +93,13 @@ def main(argv: Sequence[str]) -> int:
         )
         return 2
     out = None if values["out"].value is None else pathlib.Path(values["out"].value)
-    chosen = {name: bool(values[name].value) for name in ("diff", "force", "json")}
     return folders.port_all(
-        path, out, chosen["diff"], chosen["force"], as_json=chosen["json"]
+        path,
+        out,
+        is_diff=bool(values["diff"].value),
+        force=bool(values["force"].value),
+        as_json=bool(values["json"].value),
+        is_python2=bool(values["python2"].value),
     )
 
 

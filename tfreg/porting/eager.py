@@ -30,6 +30,7 @@ _SUMMARY = (
     "step=: it logs nothing otherwise, and says nothing"
 )
 _OUTSIDE = "call it in a function that tf1.Model runs: it raises outside of a pass"
+_FLAGS = "leave it out: tf.compat.v1.app.run parses the flags, or FLAGS(sys.argv)"
 _SCHEDULE = (
     "in eager code it returns a function: pass that to an optimizer, and call it where "
     "the number is needed"
@@ -121,6 +122,8 @@ def _check_method(work: Work, call: cst.Call, unknown: bool, words: set[str]) ->
 
 def _check_known(work: Work, call: cst.Call, name: str, words: set[str]) -> None:
     resolver = work.resolver
+    if name.endswith("._parse_flags"):
+        work.leave(call.func, _FLAGS)
     after = renamed.ANCIENT.get(name)
     if _SUMMARIES.fullmatch(after or name):
         if "step" not in words:

@@ -21,6 +21,7 @@ def port_all(
     is_diff: bool = False,
     force: bool = False,
     as_json: bool = False,
+    is_python2: bool = False,
 ) -> int:
     """Ports a file, or a folder's Python files, and reports on stderr.
 
@@ -31,6 +32,7 @@ def port_all(
         is_diff: whether to print a file's changes, too, instead of its new source.
         force: whether to overwrite files that aren't committed to git.
         as_json: whether the report is JSON on stdout, instead of sources or changes.
+        is_python2: whether Python 2 is made Python 3 first.
 
     Returns:
         The exit status: 1 if something is left to write by hand or a file can't be
@@ -40,7 +42,7 @@ def port_all(
         OSError: stdout can't be written.
     """
     try:
-        modules = files.read_project(path)
+        modules = files.read_project(path, is_python2)
         listed = list(files.list_files(path, out))
     except files.FileError as error:
         modules, listed = project.Project({}), []
@@ -48,7 +50,7 @@ def port_all(
     notes = report.Report(modules)
     for file in listed:
         try:
-            source, result = files.port(file, modules.link(file))
+            source, result = files.port(file, modules.link(file), is_python2)
             if out is not None:
                 _write(file, _choose_target(file, path, out), result, force)
             elif not as_json:
