@@ -6,6 +6,7 @@ import importlib
 import os
 import pathlib
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -121,6 +122,22 @@ def test_what_tensorflow_2_means_otherwise_is_rewritten_in_tf1_code(line, ported
     assert rewriting.rewrite(result.source).source == result.source
     modern = old.replace("tf.log", "tf.exp").encode()
     assert rewriting.rewrite(modern).source == modern
+
+
+@pytest.mark.parametrize("sign", ["+", "-", "*", "/"])
+def test_an_operation_on_a_variable_in_place_gives_a_tensor(sign):
+    head = "import tensorflow as tf\n\n\ndef f(x):\n"
+    line = f"    w = tf.get_variable('w', [2])\n    w {sign}= x + 1.0\n    return w\n"
+    result = rewriting.rewrite(f"{head}{line}".encode())
+    script: dict = {}
+    exec(result.source, script)
+    net = tf1.Model(script["f"])
+    got = net(3.0)
+    (w,) = net.variables
+    assert not isinstance(got, tf.Variable)
+    np.testing.assert_allclose(got, eval(f"w.numpy() {sign} 4.0"), rtol=1e-6)
+    plain = f"{head}    x {sign}= 1.0\n    return tf.log(x)\n".encode()
+    assert f"x {sign}= 1.0".encode() in rewriting.rewrite(plain).source
 
 
 def test_a_default_of_a_placeholder_runs_and_is_told():

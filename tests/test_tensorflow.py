@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -200,3 +201,18 @@ def test_the_second_pass_of_recompute_grad_is_known_as_the_firsts():
         (a, first), (b, second) = (block for (block,) in seen[:2])
         assert (first, second) == (True, True) and a != b, "custom_gradient's frames"
         assert seen[2:] == [[(b, False)], [(a, False)]], "custom_gradient's frames"
+
+
+def test_an_initial_value_of_a_trace_is_computed_outside_it():
+    values = []
+
+    @tf.function
+    def trace(x):
+        start = tf.random.stateless_uniform([3], seed=[1, 2]) * 2.0
+        values.append(_tensorflow.evaluate(start))
+        values.append(_tensorflow.evaluate(start * x))
+        return start
+
+    expected = trace(tf.constant(1.0))
+    np.testing.assert_array_equal(values[0], expected)
+    assert values[1] is None  # It depends on the argument.

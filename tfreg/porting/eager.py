@@ -7,6 +7,7 @@ rewritten.
 """
 
 import re
+from typing import Any
 
 import libcst as cst
 from libcst import matchers as m
@@ -18,6 +19,7 @@ from tfreg.porting.work import Work
 _GET_SHAPE = m.Call(func=m.Attribute(attr=m.Name("get_shape"))) | m.Attribute(
     attr=m.Name("shape")
 )
+_ATOMS = cst.Name | cst.Attribute | cst.Call | cst.Subscript | cst.BaseNumber
 _OP = "an eager tensor has no op: write a name of your own; a variable has .name"
 _NAME = "an eager tensor has no name: write a name of your own"
 _EVAL = "call the function that computes it, and .numpy() on the result"
@@ -47,8 +49,8 @@ _SCHEDULES = re.compile(
     r"tf\.train\.(\w+_decay(_restarts)?|piecewise_constant(_decay)?)"
 )
 _VARIABLES = re.compile(
-    r"tf\.get_variable|contrib\.(model_)?variable"
-    r"|tfreg\.tf1\.(get_variable|(model_)?variable)"
+    r"tf\.(get_v|V)ariable|contrib\.(model_)?variable"
+    r"|tfreg\.tf1\.(get_variable|(model_)?variable|Variable)"
 )
 
 
@@ -63,6 +65,30 @@ def port_size(work: Work, original: cst.Attribute, updated: cst.Attribute):
         return None
     work.note_change(original, "an integer already")
     return updated.value
+
+
+def port_increment(work: Work, original: cst.AugAssign, updated: Any):
+    """Returns `w += x` of a variable as an assignment of the sum, or None.
+
+    A variable of TF1 became a tensor so; one of TensorFlow 2 refuses it.
+    """
+    resolver, target = work.resolver, original.target
+    kind = type(original.operator).__name__.removesuffix("Assign")
+    if not isinstance(target, cst.Name) or not hasattr(cst, kind):
+        return None
+    for binding in resolver.find_bindings(target):
+        value = resolver.get_value(binding)
+        name = resolver.resolve(value.func) if isinstance(value, cst.Call) else None
+        if _VARIABLES.fullmatch(name or ""):
+            other = updated.value
+            if not isinstance(other, _ATOMS) and not other.lpar:
+                lpar, rpar = [cst.LeftParen()], [cst.RightParen()]
+                other = other.with_changes(lpar=lpar, rpar=rpar)
+            result = cst.BinaryOperation(target, getattr(cst, kind)(), other)
+            work.note_change(original, "a tensor, and no update of the variable")
+            targets = [cst.AssignTarget(target)]
+            return cst.Assign(targets, result, semicolon=updated.semicolon)
+    return None
 
 
 def check_attribute(work: Work, node: cst.Attribute) -> None:
@@ -130,8 +156,10 @@ def _check_known(work: Work, call: cst.Call, name: str, words: set[str]) -> None
             work.leave(call.func, _SUMMARY, after, fails_at_import=False)
     elif _SCHEDULES.fullmatch(name) and not _goes_to_optimizer(resolver, call):
         work.leave(call.func, _SCHEDULE, fails_at_import=False)
-    elif _VARIABLES.fullmatch(name) and not resolver.find_parent(
-        call, cst.FunctionDef, cst.Lambda
+    elif (
+        _VARIABLES.fullmatch(name)
+        and "Var" not in name
+        and not resolver.find_parent(call, cst.FunctionDef, cst.Lambda)
     ):
         work.leave(call.func, _OUTSIDE, name.rpartition(".")[2])
 

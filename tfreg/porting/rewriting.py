@@ -339,7 +339,8 @@ class Rewriter(cst.CSTTransformer):
         return sums.port_addition(self._work, original_node, updated_node)
 
     def leave_AugAssign(self, original_node, updated_node):
-        return sums.port_increment(self._work, original_node, updated_node)
+        after = eager.port_increment(self._work, original_node, updated_node)
+        return after or sums.port_increment(self._work, original_node, updated_node)
 
     def _check_call(self, call: cst.Call, name: str) -> None:
         """Reports a call that looks valid but has another meaning on tfreg."""

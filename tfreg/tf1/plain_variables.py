@@ -46,7 +46,7 @@ def Variable(  # noqa: N802
         constraint: callable, the updated value -> the value to keep.
 
     Raises:
-        ValueError: a random value of a trace is the initial one.
+        ValueError: the initial value depends on the arguments of a tf.function.
 
     Source: `tf.compat.v1.Variable`.
     """
