@@ -18,6 +18,7 @@ EXAMPLES = ["matplotlib", "mlxtend"]
 SWEEP = ["matplotlib", "scipy"]
 
 PORT = ["libcst"]
+PYTHON2 = [*PORT, "fissix"]
 
 setuptools.setup(
     name="tfreg",
@@ -58,9 +59,10 @@ setuptools.setup(
         "sweep": SWEEP,
         "gpu": [TENSORFLOW.format(extra="[and-cuda]")],
         "port": PORT,
+        "python2": PYTHON2,
         "test": [
             *EXAMPLES,
-            *PORT,
+            *PYTHON2,
             *SWEEP,
             "build",
             "dm-sonnet",

@@ -6,9 +6,11 @@ import importlib
 import os
 import pathlib
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfreg import tf1
 from tfreg.cli import commands
 from tfreg.porting import literals, rewriting, stand_ins, tensorflow2
 
@@ -102,12 +104,79 @@ def test_a_stand_in_raises_where_it_is_used(line):
     assert names == ["tf.contrib.slim", "slim.unknown"]
 
 
+@pytest.mark.parametrize(
+    "line, ported",
+    [
+        ("tf.Variable(x, False, name='w')", "tf1.Variable(x, False, name='w')"),
+        ("tf.nn.dropout(x, 1 - d)", "tf.compat.v1.nn.dropout(x, 1 - d)"),
+        (
+            "tf.train.ExponentialMovingAverage(0.9)",
+            "tf1.ExponentialMovingAverage(0.9)",
+        ),
+    ],
+)
+def test_what_tensorflow_2_means_otherwise_is_rewritten_in_tf1_code(line, ported):
+    old = f"import tensorflow as tf\n\n\ndef f(x):\n    return {line}, tf.log(x)\n"
+    result = rewriting.rewrite(old.encode())
+    assert f"return {ported}, tf.compat.v1.log(x)" in result.source.decode()
+    assert rewriting.rewrite(result.source).source == result.source
+    modern = old.replace("tf.log", "tf.exp").encode()
+    assert rewriting.rewrite(modern).source == modern
+
+
+@pytest.mark.parametrize("sign", ["+", "-", "*", "/"])
+def test_an_operation_on_a_variable_in_place_gives_a_tensor(sign):
+    head = "import tensorflow as tf\n\n\ndef f(x):\n"
+    line = f"    w = tf.get_variable('w', [2])\n    w {sign}= x + 1.0\n    return w\n"
+    result = rewriting.rewrite(f"{head}{line}".encode())
+    script: dict = {}
+    exec(result.source, script)
+    net = tf1.Model(script["f"])
+    got = net(3.0)
+    (w,) = net.variables
+    assert not isinstance(got, tf.Variable)
+    np.testing.assert_allclose(got, eval(f"w.numpy() {sign} 4.0"), rtol=1e-6)
+    plain = f"{head}    x {sign}= 1.0\n    return tf.log(x)\n".encode()
+    assert f"x {sign}= 1.0".encode() in rewriting.rewrite(plain).source
+
+
+def test_a_default_of_a_placeholder_runs_and_is_told():
+    line = b"import tensorflow as tf\nx = tf.placeholder_with_default(1.0, [])\n"
+    result = rewriting.rewrite(line)
+    assert b"x = tf.compat.v1.placeholder_with_default(1.0, [])" in result.source
+    assert [note.name for note in result.left] == ["tf.placeholder_with_default"]
+
+
 def test_a_class_of_a_stand_in_fails_where_an_object_is_made():
     class Cell(stand_ins.unported("tf.contrib.rnn.ConvLSTMCell")):
         pass
 
     with pytest.raises(NotImplementedError, match="write a subclass"):
         Cell()
+
+
+@pytest.mark.parametrize(
+    "line, advice",
+    [
+        ("tf.contrib.metrics.streaming_accuracy(x)", "tf.keras.metrics.Accuracy()"),
+        ("tf.contrib.slim.metrics.streaming_mean(x)", "tf.keras.metrics.Mean()"),
+        ("tf.metrics.mean_iou(x)", "tf.keras.metrics.MeanIoU(num_classes)"),
+        ("tf.graph_util.convert_variables_to_constants(x)", "tf.saved_model.save"),
+        ("tf.app.flags.FLAGS._parse_flags()", "leave it out"),
+    ],
+)
+def test_the_advice_names_what_to_write(line, advice):
+    source = f"import tensorflow as tf\n\n\ndef f(x):\n    return {line}\n"
+    (note,) = rewriting.rewrite(source.encode()).left
+    assert advice in note.text and note.line == 5
+
+
+def test_an_arg_scope_takes_stand_ins():
+    pool = stand_ins.unported("tf.contrib.slim").max_pool3d
+    with tf1.arg_scope([pool, tf1.layers.conv2d], padding="VALID"):
+        assert tf1.current_arg_scope().keys() == {tf1.layers.conv2d._key_op}
+        with pytest.raises(NotImplementedError, match="max_pool3d must be ported"):
+            pool(1)
 
 
 def test_a_stand_in_tells_the_new_name():

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tfreg.cli import commands
+from tfreg.porting import python2
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[1] / "scripts"
 OLD = "import tensorflow as tf\nx = tf.contrib.layers.flatten(x)\n"
@@ -177,9 +178,50 @@ def test_a_bad_file_is_one_sentence_and_the_rest_is_ported(call, source, sentenc
     assert os.listdir("new") == ["b.py"]
 
 
-def test_python_2_is_told_what_to_run(call):
+PYTHON2 = """import tensorflow as tf
+def f(d, x):
+\tfor k in xrange(3):
+        \tprint k, `x`
+\ttry:
+\t\treturn tf.log(x), d.iteritems()
+\texcept ValueError, e:
+\t\traise TypeError, e
+"""
+
+
+def test_python_2_is_told_the_flag(call):
     write(a="print 'a'\n")
-    assert "run 2to3 first" in call("a.py")[2]
+    assert "on line 1: add --python2" in call("a.py")[2]
+
+
+def test_python_2_becomes_python_3(call):
+    write(src__ops="import tensorflow as tf\nprint 1\n", src__a=PYTHON2)
+    write(src__b="from ops import *\nx = tf.log(1)\n")
+    assert call("src", "--out=new", "--python2")[0] == 0
+    got = pathlib.Path("new/a.py").read_text()
+    assert "for k in range(3):\n                print(k, repr(x))" in got
+    assert "tf.compat.v1.log(x), iter(d.items())" in got
+    assert "except ValueError as e:" in got and "raise TypeError(e)" in got
+    assert "tf.compat.v1.log(1)" in pathlib.Path("new/b.py").read_text()
+    before = pathlib.Path("new/a.py").read_bytes()
+    assert call("new", "--out=new", "--python2")[0] == 0  # Python 3 stays.
+    assert pathlib.Path("new/a.py").read_bytes() == before
+
+
+def test_without_fissix_it_says_what_to_install(call, monkeypatch):
+    write(a="print 'a'\n")
+    monkeypatch.setitem(sys.modules, "fissix", None)
+    python2._convert.cache_clear()
+    err = call("a.py", "--python2")[2]
+    assert re.match(
+        r"error: a.py must be .* fissix isn't installed: .*\[python2\]'", err
+    )
+
+
+def test_what_is_no_python_at_all_is_one_sentence(call):
+    write(a="print 'a' a b (\n")
+    err = call("a.py", "--python2")[2]
+    assert err.startswith("error: a.py must be Python 2 or 3, got ")
 
 
 @pytest.mark.parametrize(
@@ -212,6 +254,7 @@ def test_an_output_that_can_not_be_written_is_one_sentence(call):
         (["a.py", "--nonsense"], "Unknown command line flag 'nonsense'"),
         (["a.py", "--out="], "out must have a value"),
         (["a.py", "--out=b.py", "--diff"], "out must be left out with --diff"),
+        (["a.py", "--json", "--diff"], "diff must be left out with --json"),
     ],
 )
 def test_wrong_usage_is_one_sentence(call, arguments, sentence):
@@ -224,15 +267,20 @@ def test_wrong_usage_is_one_sentence(call, arguments, sentence):
 def test_help_tells_the_flags(call):
     status, out, _ = call("--help")
     assert status == 0
-    assert all(flag in out for flag in ("--out", "--diff", "--force"))
+    assert all(flag in out for flag in ("--out", "--diff", "--force", "--json"))
 
 
 def test_what_is_left_has_its_file_and_line(call):
     write(src__a="import tensorflow as tf\n\nx = tf.placeholder(tf.float32)\n")
     status, _, err = call("src")
     assert status == 1
+    note = "a.py:3: tf.placeholder: make it an argument of the function that used it"
     assert err.splitlines() == [
-        "src/a.py:3: tf.placeholder: make it an argument of the function that used it",
+        "src/a.py: can't be imported before src/a.py:3 is written, 1 to write",
+        "  input, 1:",
+        f"src/{note}",
+        "to write by hand, by kind: 1 input",
+        f"next: src/{note}",
         "files: 1 read, 0 changed; places: 0 rewritten, 1 to write by hand",
     ]
 

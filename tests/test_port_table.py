@@ -12,12 +12,13 @@ from tensorflow.python.keras.legacy_tf_layers import convolutional, core, poolin
 
 import tfreg
 from tfreg import tf1
-from tfreg.porting import names, renamed
+from tfreg.porting import names, renamed, versions
 
 # tf.layers itself, which tf.compat.v1 hides where Keras is 3.
 LAYERS = (core, convolutional, pooling)
 
-ENTRIES = {**names.TABLE, **names.CREATE_TRAIN_OP}
+FORMS = {name: entry for name, entry in versions.FORMS.items() if entry}
+ENTRIES = {**names.TABLE, **names.CREATE_TRAIN_OP, **FORMS}
 
 
 def find_old(name):
@@ -41,6 +42,8 @@ def find_new(target):
 
 def list_parameters(function):
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    if isinstance(function, type):
+        function = functools.partial(function.__init__, None)
     parameters = inspect.signature(function).parameters.values()
     return [p for p in parameters if p.kind not in kinds]
 

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -216,3 +217,18 @@ def test_a_users_function_is_converted_where_its_caller_is_not(autograph):
     traced = tf.function(call, autograph=autograph)
     got = [float(traced(tf.constant(x))) for x in (0.5, 2.0)]
     assert got == [0.5, 0.0], "autograph.core.ag_ctx and __internal__.autograph"
+
+
+def test_an_initial_value_of_a_trace_is_computed_outside_it():
+    values = []
+
+    @tf.function
+    def trace(x):
+        start = tf.random.stateless_uniform([3], seed=[1, 2]) * 2.0
+        values.append(_tensorflow.evaluate(start))
+        values.append(_tensorflow.evaluate(start * x))
+        return start
+
+    expected = trace(tf.constant(1.0))
+    np.testing.assert_array_equal(values[0], expected)
+    assert values[1] is None  # It depends on the argument.

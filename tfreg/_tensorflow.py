@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.distribute import multi_worker_util
-from tensorflow.python.eager import context, record
+from tensorflow.python.eager import context, lift_to_graph, record
 from tensorflow.python.framework import config, kernels
 
 
@@ -227,3 +227,22 @@ def create_slots(optimizer: Any, variables: Sequence[tf.Variable]) -> None:
     # Otherwise created by the first update, in the same way.
     with tf.init_scope():
         optimizer._create_slots(list(variables))
+
+
+def evaluate(tensor: tf.Tensor) -> tf.Tensor | None:
+    """Returns the value of a trace's tensor, None if it depends on the arguments.
+
+    `tf.function` does so with the initial values of variables that are created in its
+    first trace; a variable created outside the trace can't have one of its tensors.
+    """
+
+    @tf.function(autograph=False)
+    def compute() -> tf.Tensor:
+        graph = tf.compat.v1.get_default_graph()
+        return lift_to_graph.lift_to_graph([tensor], graph)[tensor]
+
+    try:
+        with tf.init_scope():
+            return compute()
+    except lift_to_graph.UnliftableError:
+        return None

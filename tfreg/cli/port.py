@@ -17,7 +17,8 @@ from tfreg.runs import signals
 
 USAGE = """
 Rewrites contrib, slim and collections of TF1 for tfreg, before or after
-tf_upgrade_v2. It lists by file and line what to write by hand, and how.
+tf_upgrade_v2. It lists by file and kind what to write by hand, and how,
+which files can be imported, and what to write next.
 
   tfreg port train.py             print the new source
   tfreg port train.py --diff      show the changes
@@ -27,6 +28,8 @@ tf_upgrade_v2. It lists by file and line what to write by hand, and how.
   --out=PATH   file or folder to write to; nothing is written without it
   --diff       show the changes instead of the source (for a folder by default)
   --force      overwrite files that aren't committed to git
+  --python2    make Python 2 files Python 3 first; needs tfreg[python2]
+  --json       print the report as JSON on stdout, instead of sources or changes
 
 In a checkout, `python scripts/port.py` is `tfreg port`.
 
@@ -45,6 +48,8 @@ def parse(argv: Sequence[str]) -> tuple[pathlib.Path, flags.FlagValues]:
     flags.DEFINE_string("out", None, "file or folder", flag_values=values)
     flags.DEFINE_bool("diff", False, "show the changes", flag_values=values)
     flags.DEFINE_bool("force", False, "overwrite the input", flag_values=values)
+    flags.DEFINE_bool("python2", False, "convert Python 2", flag_values=values)
+    flags.DEFINE_bool("json", False, "print the report", flag_values=values)
     values.set_gnu_getopt(True)
     try:
         paths = values(list(argv))[1:]
@@ -61,6 +66,10 @@ def parse(argv: Sequence[str]) -> tuple[pathlib.Path, flags.FlagValues]:
     if values["out"].value is not None and values["diff"].value:
         raise process.UsageError(
             "out must be left out with --diff, got both: choose one"
+        )
+    if values["json"].value and values["diff"].value:
+        raise process.UsageError(
+            "diff must be left out with --json, got both: choose one"
         )
     return pathlib.Path(paths[0]), values
 
@@ -84,8 +93,14 @@ def main(argv: Sequence[str]) -> int:
         )
         return 2
     out = None if values["out"].value is None else pathlib.Path(values["out"].value)
-    is_diff, force = bool(values["diff"].value), bool(values["force"].value)
-    return folders.port_all(path, out, is_diff, force)
+    return folders.port_all(
+        path,
+        out,
+        is_diff=bool(values["diff"].value),
+        force=bool(values["force"].value),
+        as_json=bool(values["json"].value),
+        is_python2=bool(values["python2"].value),
+    )
 
 
 def run(argv: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ rewritten.
 """
 
 import re
+from typing import Any
 
 import libcst as cst
 from libcst import matchers as m
@@ -21,6 +22,7 @@ from tfreg.porting.work import Work
 _GET_SHAPE = m.Call(func=m.Attribute(attr=m.Name("get_shape"))) | m.Attribute(
     attr=m.Name("shape")
 )
+_ATOMS = cst.Name | cst.Attribute | cst.Call | cst.Subscript | cst.BaseNumber
 _OP = "an eager tensor has no op: write a name of your own; a variable has .name"
 _NAME = "an eager tensor has no name: write a name of your own"
 _EVAL = "call the function that computes it, and .numpy() on the result"
@@ -33,7 +35,7 @@ _SUMMARY = (
     "step=: it logs nothing otherwise, and says nothing"
 )
 _OUTSIDE = "call it in a function that tf1.Model runs: it raises outside of a pass"
-_AVERAGE = "it averages variables only: keep another average in a tf1.get_variable"
+_FLAGS = "leave it out: tf.compat.v1.app.run parses the flags, or FLAGS(sys.argv)"
 _SCHEDULE = (
     "in eager code it returns a function: pass that to an optimizer, and call it where "
     "the number is needed"
@@ -50,8 +52,8 @@ _SCHEDULES = re.compile(
     r"tf\.train\.(\w+_decay(_restarts)?|piecewise_constant(_decay)?)"
 )
 _VARIABLES = re.compile(
-    r"tf\.get_variable|contrib\.(model_)?variable"
-    r"|tfreg\.tf1\.(get_variable|(model_)?variable)"
+    r"tf\.(get_v|V)ariable|contrib\.(model_)?variable"
+    r"|tfreg\.tf1\.(get_variable|(model_)?variable|Variable)"
 )
 
 
@@ -66,6 +68,30 @@ def port_size(work: Work, original: cst.Attribute, updated: cst.Attribute):
         return None
     work.note_change(original, "an integer already")
     return updated.value
+
+
+def port_increment(work: Work, original: cst.AugAssign, updated: Any):
+    """Returns `w += x` of a variable as an assignment of the sum, or None.
+
+    A variable of TF1 became a tensor so; one of TensorFlow 2 refuses it.
+    """
+    resolver, target = work.resolver, original.target
+    kind = type(original.operator).__name__.removesuffix("Assign")
+    if not isinstance(target, cst.Name) or not hasattr(cst, kind):
+        return None
+    for binding in resolver.find_bindings(target):
+        value = resolver.get_value(binding)
+        name = resolver.resolve(value.func) if isinstance(value, cst.Call) else None
+        if _VARIABLES.fullmatch(name or ""):
+            other = updated.value
+            if not isinstance(other, _ATOMS) and not other.lpar:
+                lpar, rpar = [cst.LeftParen()], [cst.RightParen()]
+                other = other.with_changes(lpar=lpar, rpar=rpar)
+            result = cst.BinaryOperation(target, getattr(cst, kind)(), other)
+            work.note_change(original, "a tensor, and no update of the variable")
+            targets = [cst.AssignTarget(target)]
+            return cst.Assign(targets, result, semicolon=updated.semicolon)
+    return None
 
 
 def check_attribute(work: Work, node: cst.Attribute) -> None:
@@ -125,19 +151,18 @@ def _check_method(work: Work, call: cst.Call, unknown: bool, words: set[str]) ->
 
 def _check_known(work: Work, call: cst.Call, name: str, words: set[str]) -> None:
     resolver = work.resolver
+    if name.endswith("._parse_flags"):
+        work.leave(call.func, _FLAGS)
     after = renamed.ANCIENT.get(name)
     if _SUMMARIES.fullmatch(after or name):
         if "step" not in words:
             work.leave(call.func, _SUMMARY, after, fails_at_import=False)
     elif _SCHEDULES.fullmatch(name) and not _goes_to_optimizer(resolver, call):
         work.leave(call.func, _SCHEDULE, fails_at_import=False)
-    elif name == "tf.train.ExponentialMovingAverage().apply":
-        listed = call.args[0].value if call.args else None
-        text = "" if listed is None else resolver.resolve(listed) or ""
-        if listed is not None and not re.search(r"variables\(\)$", text):
-            work.leave(call.func, _AVERAGE)
-    elif _VARIABLES.fullmatch(name) and not resolver.find_parent(
-        call, cst.FunctionDef, cst.Lambda
+    elif (
+        _VARIABLES.fullmatch(name)
+        and "Var" not in name
+        and not resolver.find_parent(call, cst.FunctionDef, cst.Lambda)
     ):
         work.leave(call.func, _OUTSIDE, name.rpartition(".")[2])
 

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import stat
 import subprocess
 import tempfile
@@ -22,7 +23,13 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from tfreg.porting import literals, project, rewriting
+from tfreg.porting import literals, project, python2, rewriting
+
+# What Python 3 says of print x, of except X, e, of 0777, and of tabs beside blanks.
+_PYTHON2 = re.compile(
+    r"Missing parentheses in call|multiple exception types|leading zeros"
+    r"|inconsistent use of tabs"
+)
 
 
 class FileError(Exception):
@@ -81,28 +88,42 @@ def read(path: pathlib.Path) -> bytes:
         ) from None
 
 
-def read_project(path: pathlib.Path) -> project.Project:
-    """Returns the modules that may share names with a file, or with a folder's."""
+def read_project(path: pathlib.Path, is_python2: bool = False) -> project.Project:
+    """Returns the modules that may share names with a file, or with a folder's.
+
+    Args:
+        path: a file or a folder.
+        is_python2: whether Python 2 is read as Python 3.
+    """
     related = [*project.list_related(path), path]
     if path.is_dir():
         related = [*path.rglob("*.py")]
     sources = {}
     for file in sorted(set(related)):
         with contextlib.suppress(FileError):
-            sources[file] = read(file)
+            source = read(file)
+            sources[file] = _convert(file, source) if is_python2 else source
     return project.Project(sources)
 
 
-def port(path: pathlib.Path, links: project.Links) -> tuple[bytes, rewriting.Result]:
+def port(
+    path: pathlib.Path, links: project.Links, is_python2: bool = False
+) -> tuple[bytes, rewriting.Result]:
     """Returns a file's source, and the result of rewriting it.
+
+    Args:
+        path: of the file.
+        links: what it shares with other files.
+        is_python2: whether Python 2 is made Python 3 first.
 
     Raises:
         FileError: the file doesn't exist, isn't text, or isn't Python 3.
     """
     source = read(path)
-    _check(path, source)
+    modern = _convert(path, source) if is_python2 else source
+    _check(path, modern)
     try:
-        short, cut = literals.cut(source)
+        short, cut = literals.cut(modern)
         result = rewriting.rewrite(short, links)
         full = literals.restore(result.source, cut)
         return source, dataclasses.replace(result, source=full)
@@ -110,6 +131,22 @@ def port(path: pathlib.Path, links: project.Links) -> tuple[bytes, rewriting.Res
         raise FileError(
             f"{path} must be Python that libcst can read, got {type(error).__name__}: "
             "port it by hand"
+        ) from None
+
+
+def _convert(path: pathlib.Path, source: bytes) -> bytes:
+    try:
+        return python2.convert(source)
+    except ModuleNotFoundError as error:
+        raise FileError(
+            f"{path} must be Python 3 where {error.name} isn't installed: "
+            "python -m pip install 'tfreg[python2]'"
+        ) from None
+    except (SyntaxError, UnicodeDecodeError):
+        return source  # The check tells what is wrong.
+    except ValueError as error:
+        raise FileError(
+            f"{path} must be Python 2 or 3, got {error}: correct it first"
         ) from None
 
 
@@ -128,10 +165,10 @@ def _check(path: pathlib.Path, source: bytes) -> None:
             warnings.simplefilter("ignore")
             ast.parse(source)
     except SyntaxError as error:
-        old = "Missing parentheses in call to" in error.msg
+        old = _PYTHON2.search(error.msg) is not None
         raise FileError(
             f"{path} must be Python 3, got {error.msg.split('. ')[0]!r} on line "
-            f"{error.lineno}: {'run 2to3 first' if old else 'correct it first'}"
+            f"{error.lineno}: {'add --python2' if old else 'correct it first'}"
         ) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise FileError(

@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-from tfreg.porting import files, project, rewriting
+from tfreg.porting import files, project, report, rewriting
 
 
 def port_all(
@@ -20,6 +20,8 @@ def port_all(
     out: pathlib.Path | None = None,
     is_diff: bool = False,
     force: bool = False,
+    as_json: bool = False,
+    is_python2: bool = False,
 ) -> int:
     """Ports a file, or a folder's Python files, and reports on stderr.
 
@@ -29,6 +31,8 @@ def port_all(
             changes, to stdout.
         is_diff: whether to print a file's changes, too, instead of its new source.
         force: whether to overwrite files that aren't committed to git.
+        as_json: whether the report is JSON on stdout, instead of sources or changes.
+        is_python2: whether Python 2 is made Python 3 first.
 
     Returns:
         The exit status: 1 if something is left to write by hand or a file can't be
@@ -37,44 +41,44 @@ def port_all(
     Raises:
         OSError: stdout can't be written.
     """
-    report = _Report()
     try:
-        modules = files.read_project(path)
-        for file in files.list_files(path, out):
-            try:
-                links = modules.link(file)
-                report.add(file, _port(file, links, path, out, is_diff, force))
-            except files.FileError as error:
-                report.add_error(str(error))
+        modules = files.read_project(path, is_python2)
+        listed = list(files.list_files(path, out))
     except files.FileError as error:
-        report.add_error(str(error))
-    return report.close()
-
-
-def _port(
-    file: pathlib.Path,
-    links: project.Links,
-    path: pathlib.Path,
-    out: pathlib.Path | None,
-    is_diff: bool,
-    force: bool,
-) -> rewriting.Result:
-    """Ports one file of a path.
-
-    Raises:
-        files.FileError: the file can't be ported or written.
-    """
-    source, result = files.port(file, links)
-    if out is not None:
-        target = out / file.relative_to(path)
-        if not path.is_dir():
-            target = out / file.name if out.is_dir() else out
-        _write(file, target, result, force)
-    elif is_diff or path.is_dir():
-        sys.stdout.buffer.writelines(_format_diff(file, source, result))
+        modules, listed = project.Project({}), []
+        print(f"error: {error}", file=sys.stderr)
+    notes = report.Report(modules)
+    for file in listed:
+        try:
+            source, result = files.port(file, modules.link(file), is_python2)
+            if out is not None:
+                _write(file, _choose_target(file, path, out), result, force)
+            elif not as_json:
+                _print(file, source, result, is_diff or path.is_dir())
+            notes.add(file, result)
+        except files.FileError as error:
+            notes.add_error(file, str(error))
+            print(f"error: {error}", file=sys.stderr)
+    if as_json:
+        print(notes.to_json())
     else:
-        sys.stdout.buffer.write(result.source)
-    return result
+        print(notes.format(), file=sys.stderr)
+    return 0 if listed and notes.is_done() else 1
+
+
+def _choose_target(
+    file: pathlib.Path, path: pathlib.Path, out: pathlib.Path
+) -> pathlib.Path:
+    if path.is_dir():
+        return out / file.relative_to(path)
+    return out / file.name if out.is_dir() else out
+
+
+def _print(
+    file: pathlib.Path, source: bytes, result: rewriting.Result, is_diff: bool
+) -> None:
+    lines = _format_diff(file, source, result) if is_diff else [result.source]
+    sys.stdout.buffer.writelines(lines)
 
 
 def _write(
@@ -110,34 +114,3 @@ def _format_diff(
     lines = difflib.diff_bytes(difflib.unified_diff, before, after, *heads)
     missing = b"\n\\ No newline at end of file\n"
     return [line if line.endswith(b"\n") else line + missing for line in lines]
-
-
-class _Report:
-    """The report on stderr: the notes of each file, and a summary."""
-
-    def __init__(self) -> None:
-        self._files = self._changed = self._places = self._left = self._bad = 0
-
-    def add(self, file: pathlib.Path, result: rewriting.Result) -> None:
-        """Counts a file's changes, and prints its notes."""
-        self._files += 1
-        self._changed += bool(result.changes)
-        self._places += len(result.changes)
-        self._left += len(result.left)
-        for note in sorted([*result.remarks, *result.left]):
-            print(f"{file}:{note.line}: {note.name}: {note.text}", file=sys.stderr)
-
-    def add_error(self, sentence: str) -> None:
-        """Counts a file that wasn't ported, and prints the reason."""
-        self._bad += 1
-        print(f"error: {sentence}", file=sys.stderr)
-
-    def close(self) -> int:
-        """Prints the summary, and returns the exit status."""
-        bad = f", {self._bad} not ported" if self._bad else ""
-        print(
-            f"files: {self._files} read, {self._changed} changed{bad}; "
-            f"places: {self._places} rewritten, {self._left} to write by hand",
-            file=sys.stderr,
-        )
-        return 1 if self._left or self._bad else 0

@@ -138,11 +138,27 @@ _SAME = {
     ("tf.contrib.rnn", "tf1.nn"): "static_rnn",
 }
 
+# Streaming metrics: TF1's name, Keras's, and the arguments of its update.
+_METRICS = """\
+accuracy Accuracy() labels,predictions,weights
+auc AUC() labels,predictions,weights
+mean Mean() values,weights
+mean_absolute_error MeanAbsoluteError() labels,predictions,weights
+mean_iou MeanIoU(num_classes) labels,predictions,weights
+mean_squared_error MeanSquaredError() labels,predictions,weights
+precision Precision() labels,predictions,weights
+recall Recall() labels,predictions,weights
+root_mean_squared_error RootMeanSquaredError() labels,predictions,weights"""
+
 # What has to be ported by hand: a regular expression for the full name, and advice.
 _BY_HAND = [
     (
-        r"tf\.(sparse_)?placeholder(_with_default)?",
+        r"tf\.(sparse_)?placeholder",
         "make it an argument of the function that used it",
+    ),
+    (
+        r"tf\.placeholder_with_default",
+        "it is its default now: make it an argument of the function that used it",
     ),
     (
         r"tf\.((Interactive)?Session|train\.(Monitored|Singular)\w*)",
@@ -168,9 +184,23 @@ _BY_HAND = [
         r"|assert_variables_initialized|is_variable_initialized|VariableScope)",
         "write the model's variables, net.variables",
     ),
-    (r"tf\.MetaGraphDef", "write tf.saved_model"),
+    (
+        r"tf\.(MetaGraphDef|graph_util\.(?!import_graph_def)\w+)",
+        "write tf.saved_model.save(module, path), which needs no frozen graph",
+    ),
     (r"tf\.add_check_numerics_ops", "write tf.debugging.enable_check_numerics()"),
-    (r"tf\.metrics\.[a-z]\w*", "write tf.keras.metrics, or the mean of the batches"),
+    *[
+        (
+            rf"(tf\.metrics\.|(tf\.)?contrib\.metrics\.streaming_){name}",
+            f"write metric = tf.keras.metrics.{metric}; "
+            f"metric.update_state({arguments.replace(',', ', ')}); metric.result()",
+        )
+        for name, metric, arguments in (line.split() for line in _METRICS.split("\n"))
+    ],
+    (
+        r"tf\.metrics\.[a-z]\w*|(tf\.)?contrib\.metrics\.streaming_\w+",
+        "write tf.keras.metrics, or the mean of the batches",
+    ),
     (r"tf\.data\.(make_\w+_iterator|Iterator\.\w+)", "write for x, y in dataset"),
     (
         r"tf\.train\.(init_from_checkpoint|warm_start)"

@@ -49,7 +49,8 @@ _NAMES = """
     nn.quantized_conv2d nn.quantized_max_pool nn.quantized_relu_x nn.relu_layer
     nn.softmax_cross_entropy_with_logits_v2 nn.uniform_candidate_sampler
     nn.xw_plus_b orthogonal_initializer parse_example parse_single_example
-    parse_single_sequence_example parse_tensor polygamma py_func python_io qr
+    parse_single_sequence_example parse_tensor placeholder_with_default polygamma
+    py_func python_io qr
     quantize quantize_v2 quantized_concat random.get_seed random.multinomial
     random.set_random_seed random.stateless_multinomial random_crop random_gamma
     random_normal random_poisson random_shuffle random_uniform read_file real

@@ -8,7 +8,7 @@ r"""Resolves the names in a source file by its imports and scopes.
 A parameter, or a name with different bindings, resolves to None.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import libcst as cst
@@ -182,6 +182,16 @@ class Resolver:
     def uses_v1(self) -> bool:
         """Returns whether a name of tensorflow.compat.v1 has been resolved."""
         return any("tensorflow.compat.v1" in (n or "") for n in self._cache.values())
+
+    def list_names(self) -> Iterator[str]:
+        """Yields the imported names in the file, e.g. tensorflow.contrib.slim."""
+        for scope in self.list_scopes():
+            for binding in scope.assignments:
+                if isinstance(binding, metadata.ImportAssignment):
+                    yield resolve_import(binding.node, binding.name) or ""
+        for node in self._parents:
+            if isinstance(node, cst.Attribute):
+                yield self.find_name(node) or ""
 
     def list_uses(self, name: cst.Name) -> list[cst.CSTNode]:
         """Returns where a name that is bound here is read in the file."""

@@ -28,6 +28,7 @@ from tfreg.porting import (
     sums,
     tensorflow2,
     totals,
+    versions,
 )
 from tfreg.porting.resolution import Resolver, get_dotted, get_first, get_stand_in
 from tfreg.porting.work import Note, Work, get_text, is_at_import, shorten
@@ -38,9 +39,10 @@ _TF1 = re.compile(rb"tensorflow|tf_slim|tfreg")
 _FLOW = ("tf.while_loop", "tf.cond", "tf.case", "tf.map_fn", "tf.scan", "tf.foldl")
 _UPDATES = "leave it out: batch_norm updates its averages when it is called"
 _VARIABLE = (
-    "write tf1.get_variable(name, initializer=value): in a forward function "
-    "tf.Variable would create a new variable at each call"
+    "write tf1.Variable(value, name=name): in a forward function tf.Variable would "
+    "create a new variable at each call"
 )
+_DROPOUT = "write tf1.nn.dropout(x, keep_prob), or rate="
 _RUN = "call the function that computes it, with the batch as arguments"
 _SESSION = m.Attribute(
     value=m.Name("sess")
@@ -139,6 +141,7 @@ class Rewriter(cst.CSTTransformer):
         self._work = work
         self._stand_in = stand_in  # Whether contrib's aliases get stand-ins.
         self._resolver = work.resolver
+        self._is_tf1 = versions.is_tf1(work.resolver)
 
     def visit_Import(self, node: cst.Import) -> bool:
         self._work.imports.append(node)
@@ -211,17 +214,9 @@ class Rewriter(cst.CSTTransformer):
         if name in renamed.ANCIENT:
             return self._modernize(original, updated, renamed.ANCIENT[name])
         if name in renamed.NAMES and not self._is_v1(original):
-            if self._is_moved(original):
-                return updated
-            return self._work.put_under_v1(original, updated)
+            return self._put_under_v1(original, updated, name)
         if name in names.MODES:
-            # Not the quotes of the f-string that it is in.
-            inside: Any = self._resolver.find_parent(original, cst.FormattedString)
-            quote = "'" if inside and '"' in inside.start else '"'
-            text = f"{quote}{names.MODES[name]}{quote}"
-            self._work.rewritten.add(original)
-            self._work.note_change(original, text)
-            return cst.SimpleString(text)
+            return self._write_mode(original, names.MODES[name])
         called = getattr(parent, "func", None) is original
         if not outer and not (called and name in names.CREATE_TRAIN_OP):
             return self._report(original, updated, parent, name)
@@ -234,6 +229,25 @@ class Rewriter(cst.CSTTransformer):
         if advice is not None:
             self._work.leave(original, advice, get_text(after))
         return after
+
+    def _put_under_v1(self, original, updated, name: str):
+        """Returns a name under tf.compat.v1, unless its import is changed to that."""
+        if self._is_moved(original):
+            return updated
+        after = self._work.put_under_v1(original, updated)
+        if (advice := names.find_advice(name)) is not None:
+            self._work.leave(original, advice, fails_at_import=False)
+        return after
+
+    def _write_mode(self, original, mode: str) -> cst.SimpleString:
+        """Returns an estimator's mode as a string."""
+        # Not the quotes of the f-string that it is in.
+        inside: Any = self._resolver.find_parent(original, cst.FormattedString)
+        quote = "'" if inside and '"' in inside.start else '"'
+        text = f"{quote}{mode}{quote}"
+        self._work.rewritten.add(original)
+        self._work.note_change(original, text)
+        return cst.SimpleString(text)
 
     def _is_moved(self, node: cst.CSTNode) -> bool:
         """Returns whether its import is changed to tensorflow.compat.v1."""
@@ -299,6 +313,8 @@ class Rewriter(cst.CSTTransformer):
         step = steps.port_step(self._work, original_node, updated_node, name)
         if step is not None:
             return step
+        if self._is_tf1 and name in versions.FORMS:
+            return versions.port(self._work, original_node, updated_node, name)
         eager.check_call(self._work, original_node, name)
         if name is not None:
             self._check_call(original_node, name)
@@ -323,7 +339,8 @@ class Rewriter(cst.CSTTransformer):
         return sums.port_addition(self._work, original_node, updated_node)
 
     def leave_AugAssign(self, original_node, updated_node):
-        return sums.port_increment(self._work, original_node, updated_node)
+        after = eager.port_increment(self._work, original_node, updated_node)
+        return after or sums.port_increment(self._work, original_node, updated_node)
 
     def _check_call(self, call: cst.Call, name: str) -> None:
         """Reports a call that looks valid but has another meaning on tfreg."""
@@ -337,7 +354,7 @@ class Rewriter(cst.CSTTransformer):
         elif name == "tf.nn.dropout" and not self._is_v1(call.func):
             positional = len(call.args) > 1 and call.args[1].keyword is None
             if positional and call.func not in self._work.rewritten:
-                self._work.suspect(call, "write rate=1 - keep_prob, or rate=")
+                self._work.suspect(call, _DROPOUT)
         elif name in _FLOW and (
             inner := collecting.find_collecting(self._resolver, call)
         ):

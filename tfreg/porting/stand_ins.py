@@ -29,6 +29,8 @@ class StandIn:
         NotImplementedError: it is called, iterated, tested, entered or subclassed.
     """
 
+    is_unported = True  # An arg_scope's defaults for it have no effect.
+
     def __init__(self, name: str):
         self._name = name
 

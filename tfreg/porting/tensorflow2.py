@@ -239,6 +239,22 @@ _NAMES = {
         row_splits_to_segment_ids segment_ids_to_row_splits stack
         stack_dynamic_partitions
     """,
+    "tf.graph_util": """
+        import_graph_def
+    """,
+    "tf.nest": """
+        assert_same_structure flatten is_nested map_structure pack_sequence_as
+    """,
+    "tf.profiler": """
+        experimental
+    """,
+    "tf.quantization": """
+        dequantize experimental fake_quant_with_min_max_args
+        fake_quant_with_min_max_args_gradient fake_quant_with_min_max_vars
+        fake_quant_with_min_max_vars_gradient fake_quant_with_min_max_vars_per_channel
+        fake_quant_with_min_max_vars_per_channel_gradient quantize
+        quantize_and_dequantize quantize_and_dequantize_v2 quantized_concat
+    """,
     "tf.random": """
         Algorithm Generator all_candidate_sampler categorical create_rng_state
         experimental fixed_unigram_candidate_sampler fold_in gamma

@@ -33,6 +33,7 @@ from tfreg.tf1.collecting import (
     get_or_create_global_step,
 )
 from tfreg.tf1.initializers import variance_scaling_initializer, xavier_initializer
+from tfreg.tf1.plain_variables import ExponentialMovingAverage, Variable
 from tfreg.tf1.saver import restore, save
 from tfreg.tf1.slim_variables import model_variable, variable
 from tfreg.tf1.training import create_train_op, optimize_loss
@@ -53,8 +54,10 @@ from tfreg.tf1.variables import (
 
 __all__ = [
     "AUTO_REUSE",
+    "ExponentialMovingAverage",
     "GraphKeys",
     "Model",
+    "Variable",
     "VariableScope",
     "VariableStore",
     "add_arg_scope",

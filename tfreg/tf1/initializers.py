@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg import _tensorflow
+
 Seed = tuple[int, int]
 
 _MODES = ("FAN_IN", "FAN_OUT", "FAN_AVG")
@@ -146,13 +148,14 @@ def _evaluate(name: str, value: Any) -> Any:
     """Returns a value that is valid outside the trace it was computed in."""
     if not tf.is_tensor(value) or hasattr(value, "numpy"):
         return value
-    static = tf.get_static_value(value)
-    if static is None:
+    known = tf.get_static_value(value)
+    known = _tensorflow.evaluate(value) if known is None else known
+    if known is None:
         raise ValueError(
             f"initializer of {name} must be known when the variable is created, got "
             f"{value!r} of a trace: pass a function, or call the model eagerly once"
         )
-    return static
+    return known
 
 
 def _call_without_shape(name: str, initializer: Callable[..., Any]) -> Any:
