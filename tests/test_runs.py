@@ -87,6 +87,7 @@ def test_a_run_leaves_config_events_checkpoint_and_result(trained):
         "config.json",
         "data.json",
         "result.json",
+        "status.json",
         "events.out.",
         "train/events.out.",
         "validation/events.out.",

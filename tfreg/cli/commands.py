@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": "writes a finished run's predictions of new inputs as CSV",
     "export": "writes a finished run as a SavedModel, or for TFLite",
     "sweep": "trains settings x seeds and writes a report",
+    "status": "prints which runs train, how others ended, and how to go on",
     "port": "rewrites TF1 scripts that use contrib, slim and collections",
 }
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")

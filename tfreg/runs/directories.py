@@ -24,12 +24,13 @@ from tfreg.runs import config, fields
 from tfreg.training import files, manifests
 
 CONFIG, RESULT, SWEEP = "config.json", "result.json", "sweep.json"
+STATUS = "status.json"
 DATA = "data.json"  # What the run has learnt of its data.
 _CONFIG_CHARS = 2**20  # A longer file isn't a Config.
 _TABLES = ("sweep.csv", "choice.json", "test.json", "report.md", "report.png")
 # A kill may leave temporary copies.
-_WRITTEN = (CONFIG, RESULT, DATA, SWEEP, *_TABLES)
-_PARTS = (CONFIG, RESULT, manifests.FOLDER, "train", "validation", "test")
+_WRITTEN = (CONFIG, RESULT, DATA, STATUS, SWEEP, *_TABLES)
+_PARTS = (CONFIG, RESULT, STATUS, manifests.FOLDER, "train", "validation", "test")
 
 
 class DirectoryError(ValueError):
@@ -71,12 +72,12 @@ def _refuse(path: pathlib.Path, overwrite: bool, resume: bool, name: str) -> Non
 
 
 @contextlib.contextmanager
-def _lock(path: pathlib.Path) -> Iterator[None]:
+def _lock(path: pathlib.Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
     # On the directory itself: no lock file remains, and the kernel releases the lock.
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(
                 f"a run's directory must have one process, got {str(path)!r}, in which "
@@ -85,6 +86,15 @@ def _lock(path: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_busy(path: pathlib.Path) -> bool:
+    """Returns whether a process holds the lock of a run's directory."""
+    try:
+        with _lock(path, fcntl.LOCK_SH):
+            return False
+    except BusyError:
+        return True
 
 
 class Claim:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tfreg.runs import console, directories, history, records, results, signals
+from tfreg.runs import console, directories, history, records, results, signals, status
 from tfreg.training import agreement, exactness, files, recovery, strategies
 
 
@@ -49,6 +49,8 @@ def run(
             for name, content in trainer.extra.items():
                 files.write(path / name, content)
             directories.write_config(path, text)
+            workers = agreement.count_workers(strategy)
+            stack.enter_context(status.kept(trainer, epochs, workers))
         if is_interrupted is None:
             kept = f"saved in {path}" if path else "there is no directory to save in"
             watched = signals.stop_in_order(kept, trainer.log)

@@ -22,6 +22,13 @@ def has_several(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
+def count_workers(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of processes that train with a strategy."""
+    if not has_several(strategy):
+        return 1
+    return strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
+
+
 def gather(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:
     """Returns the value of each worker, the chief's first.
 

@@ -1,0 +1,174 @@
+"""What a run does, or how it has ended, in its status.json, for people and scripts.
+
+    trainer = tfreg.Trainer(trained, directory="runs/mine")
+    trainer.run(epochs=2)  # runs/mine/status.json is written as it goes
+    print(status.format_table([pathlib.Path("runs")]))
+
+The trap: a process that is killed says nothing. Whether one still trains is told by the
+lock of the directory. This module doesn't import TensorFlow.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tfreg.runs import directories, signals
+from tfreg.training import files, manifests
+
+SECONDS = 10.0  # Between two writes, besides those of checkpoints.
+
+
+@dataclasses.dataclass
+class Status:
+    """The content of status.json.
+
+    Attributes:
+        state: running, finished, interrupted or failed.
+        reason: the signal, or the error in a sentence.
+        step: number of updates so far.
+        steps: number of updates of the whole run.
+        saved: those in the last checkpoint; None before it.
+        saved_at: when it was written; times are UTC, ISO 8601.
+        updated_at: when this file was written.
+        workers: number of workers that train.
+        pid: of the process that writes the run.
+        host: of this process.
+    """
+
+    state: str = "running"
+    reason: str = ""
+    step: int = 0
+    steps: int = 0
+    saved: int | None = None
+    saved_at: str | None = None
+    updated_at: str = ""
+    workers: int = 1
+    pid: int = 0
+    host: str = ""
+
+
+@contextlib.contextmanager
+def kept(trainer: Any, epochs: int, workers: int = 1) -> Iterator[None]:
+    """Keeps status.json of a trainer's directory while its run goes.
+
+    Args:
+        trainer: of the run.
+        epochs: of the run.
+        workers: number of workers that train.
+    """
+    from tfreg.runs import hooks  # They import TensorFlow.
+
+    steps = epochs * trainer.loop.steps_per_epoch
+    status = Status(steps=steps, workers=workers, pid=os.getpid())
+    status.host, status.step = socket.gethostname(), trainer.num_steps
+    path, written = trainer.directory, time.monotonic()
+    for saved in manifests.list_newest_first(path / manifests.FOLDER)[:1]:
+        status.saved, status.saved_at = int(saved.name[-10:]), _now(saved)
+
+    def note(event: hooks.Event) -> None:
+        nonlocal written
+        status.step = event.step
+        if isinstance(event, hooks.Saved):
+            status.saved, status.saved_at = event.step, _now()
+        elif time.monotonic() - written < SECONDS:
+            return
+        written = time.monotonic()
+        _write(path, status)
+
+    _write(path, status)
+    trainer.hooks.append(note)
+    try:
+        yield
+        status.state = "finished"
+    except BaseException as error:
+        status.state, status.reason = _explain(error)
+        raise
+    finally:
+        status.step = trainer.num_steps
+        if note in trainer.hooks:
+            trainer.hooks.remove(note)
+        _write(path, status)
+
+
+def _write(path: pathlib.Path, status: Status) -> None:
+    status.updated_at = _now()
+    with contextlib.suppress(OSError):  # The run's own files say what is wrong.
+        text = json.dumps(dataclasses.asdict(status), indent=2)
+        files.write(path / directories.STATUS, text + "\n")
+
+
+def _now(path: pathlib.Path | None = None) -> str:
+    """Returns the time now, or when a path was changed."""
+    seconds = time.time() if path is None else path.stat().st_mtime
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return moment.isoformat(timespec="seconds")
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, signals.Interrupted):
+        return "interrupted", signal.Signals(int(error.code or 0) - 128).name
+    first = (str(error).strip() or "stopped").splitlines()[0][:300]
+    return "failed", f"{type(error).__name__}: {first}"
+
+
+def read(path: pathlib.Path) -> Status:
+    """Returns the status of the run in a directory; `killed` if its process is gone."""
+    has_ended = (path / directories.RESULT).is_file()
+    status = Status("finished" if has_ended else "unknown")  # Of an earlier version.
+    with contextlib.suppress(directories.DirectoryError, TypeError):
+        status = Status(**directories.read_json(path / directories.STATUS))
+    if directories.is_busy(path):
+        status.state = "running"
+    elif status.state == "running":
+        status.state = "killed"
+    return status
+
+
+def format_table(paths: Sequence[pathlib.Path]) -> str:
+    """Returns a table of the runs in directories, and how to go on with each.
+
+    Args:
+        paths: of runs, or of directories that hold them.
+    """
+    rows: list[tuple[str, ...]] = [
+        ("run", "state", "step", "saved at", "where", "go on by")
+    ]
+    for path in paths:
+        inner = sorted(p.parent for p in path.glob(f"*/{directories.CONFIG}"))
+        if (path / directories.CONFIG).is_file():
+            inner = [path]
+        rows += [_make_row(each) for each in inner]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    lines = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False))])
+        + f"  {row[-1]}"
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _make_row(path: pathlib.Path) -> tuple[str, ...]:
+    status = read(path)
+    state = f"{status.state}: {status.reason}" if status.reason else status.state
+    is_own = True
+    with contextlib.suppress(directories.DirectoryError):
+        is_own = "trainer" in directories.read_json(path / directories.CONFIG)
+    command = f"tfreg train --resume --run={shlex.quote(str(path))}"
+    command = "its script, again" if is_own else command
+    return (
+        str(path),
+        state,
+        f"{status.step}/{status.steps}" if status.steps else "",
+        f"{status.saved} at {status.saved_at}" if status.saved_at else "",
+        f"{status.pid} on {status.host}" if status.state == "running" else "",
+        command if status.state not in ("running", "finished") else "",
+    )
