@@ -113,6 +113,7 @@ def test_evaluation_counts_every_example(mnist5k, count):
 
 def test_nothing_is_traced_after_the_first_epoch(mnist5k, monkeypatch):
     monkeypatch.setattr(blocks, "FEW_STEPS", 100)
+    monkeypatch.setattr(blocks, "FAST", 0.0)  # On a busy machine, too.
     made = make_loop(take(mnist5k.train, 1010), batch_size=8, steps_per_call=7)
     counts = []
     for epoch in range(3):
