@@ -15,8 +15,9 @@ from collections.abc import Container, Mapping, Sequence
 
 from absl import flags
 
+from tfreg import rules
 from tfreg.cli import process
-from tfreg.runs import config, fields
+from tfreg.runs import calls, config, fields
 
 _KINDS = {str: "text", int: "a whole number", float: "a number"}
 _HELP = ("h", "help", "helpshort", "helpfull")
@@ -28,10 +29,23 @@ def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None
         if field.name in others:
             continue
         several = typing.get_origin(fields.get_types(field)[0]) is tuple
-        define = flags.DEFINE_list if several else flags.DEFINE_string
+        define: typing.Any = flags.DEFINE_list if several else flags.DEFINE_string
+        if field.name in ("metrics", "augment"):
+            define = _define_calls
         if field.name == "set":  # A value may have commas.
             define = flags.DEFINE_multi_string
         define(field.name, None, field.metadata["help"], flag_values=values)
+
+
+class _CallsParser(flags.ArgumentParser):
+    """Splits at the commas that aren't in brackets."""
+
+    def parse(self, argument: str) -> list[str]:
+        return rules.split_arguments(argument) if argument else []
+
+
+def _define_calls(name: str, default: None, text: str, flag_values: typing.Any) -> None:
+    flags.DEFINE(_CallsParser(), name, default, text, flag_values)
 
 
 def make_config(
@@ -75,10 +89,13 @@ def _check_effects(
                 "without it: write --reg=l2 as well, or --reg=none"
             )
     for name in ("activation", "dropout"):
-        if name in given and settings.model == "linear":
+        without = ("linear", "resnet20") if name == "dropout" else ("linear",)
+        if name in given and (
+            settings.model in without or calls.is_keras(settings.model)
+        ):
             raise process.UsageError(
                 f"{name} must be used with hidden layers, got "
-                f"{values[name].value!r} with --model=linear: leave it out"
+                f"{values[name].value!r} with --model={settings.model}: leave it out"
             )
     if "hidden" in given and settings.model != "mlp":
         raise process.UsageError(

@@ -142,11 +142,12 @@ def _train(
     started = time.perf_counter()
     is_new = not (resume and directories.has_begun(path))
     # A run of an earlier version, without these, may have kept nothing.
-    is_kept = not is_new and (settings.data is not None or ":" in settings.model)
+    names = own.list_names(settings)
+    is_kept = not is_new and (settings.data is not None or bool(names))
     kept = inputs.read(path) if is_kept else None
-    source = own.get_digest(settings.model)
+    source = own.get_digest(settings)
     if kept and source != kept.source:
-        log(f"the source of {settings.model} isn't that which the run began with")
+        log(f"the source of {', '.join(names)} isn't that which the run began with")
     dataset = inputs.load(settings, log, kept)
     console.show_task(dataset)
     run = builder.build(settings, strategy, dataset, log, is_new)
