@@ -64,18 +64,52 @@ def make_config(
         value = values[field.name].value
         if value is None:
             continue
-        kind = fields.get_types(field)[0]
-        if typing.get_origin(kind) is tuple:
-            member = typing.get_args(kind)[0]
-            given[field.name] = tuple(
-                _parse(f"each of {field.name}", v, member) for v in value
-            )
-        else:
-            is_text = str in fields.get_types(field) and "(" in value
-            given[field.name] = value if is_text else _parse(field.name, value, kind)
+        given[field.name] = _convert(field, value)
     settings = dataclasses.replace(base, **given)
     _check_effects(values, given, settings)
     return settings
+
+
+def _convert(field: dataclasses.Field, value: typing.Any) -> typing.Any:
+    """Returns the value of a field, of a text or several."""
+    kind = fields.get_types(field)[0]
+    if typing.get_origin(kind) is tuple:
+        member = typing.get_args(kind)[0]
+        return tuple(_parse(f"each of {field.name}", v, member) for v in value)
+    is_text = str in fields.get_types(field) and "(" in value
+    return value if is_text else _parse(field.name, value, kind)
+
+
+def parse_grid(texts: Sequence[str], others: Container[str]) -> dict[str, dict]:
+    """Returns the values of several fields, each field of a text `name=value,value`.
+
+    Args:
+        texts: of `--grid`; `none` is the default, and + joins several values in one.
+        others: fields that can't be in a grid.
+
+    Returns:
+        Name of a field -> text of a value -> value.
+
+    Raises:
+        process.UsageError: an unknown field, or a value that can't be parsed.
+    """
+    known = {f.name: f for f in dataclasses.fields(config.Config)}
+    known = {name: field for name, field in known.items() if name not in others}
+    grid: dict[str, dict] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name not in known or not values or name in grid:
+            raise process.UsageError(
+                "grid must be a flag of model or training, = and values with commas, "
+                f"each flag once, got {text!r}: write --grid learning_rate=1e-4,1e-3"
+            )
+        field, grid[name] = known[name], {}
+        several = typing.get_origin(fields.get_types(field)[0]) is tuple
+        for value in rules.split_arguments(values):
+            is_none = value == "none" and field.default in (None, ())
+            parts = value.split("+") if several else value
+            grid[name][value] = field.default if is_none else _convert(field, parts)
+    return grid
 
 
 def _check_effects(
