@@ -77,7 +77,12 @@ FIELDS = {
     "monitor": st.sampled_from(["validation/loss/data", "validation/accuracy"]),
     "data_dir": st.none() | TEXT,
     "train_examples": st.none() | st.integers(1, 100),
-    "model": st.sampled_from([*config.MODELS, "nets:build", "nets:other"]),
+    "loss": st.sampled_from(["auto", "keras:Huber(0.5)", "keras:Huber", "nets:loss"]),
+    "metrics": st.sampled_from([(), ("r2", "keras:AUC(curve='PR')"), ("nets:m",)]),
+    "augment": st.sampled_from([(), ("flip", "crop(4)"), ("flip",), ("nets:shift",)]),
+    "model": st.sampled_from(
+        [*config.MODELS, "nets:build", "nets:other", "keras:ResNet50"]
+    ),
     "hidden": st.lists(COUNT, max_size=4).map(tuple),
     "activation": st.sampled_from(config.ACTIVATIONS),
     "dropout": st.floats(0, 1, exclude_max=True),
@@ -166,6 +171,7 @@ def test_new_fields_leave_the_hashes_of_earlier_versions():
     assert one.get_run_name() != two.get_run_name() and "depth=1" in one.get_run_name()
     assert one.options == {"depth": 1} and one.get_hash() != two.get_hash()
     assert Config(task="binary").get_hash() != Config().get_hash()
+    assert Config(loss="keras:Huber").get_hash() != Config().get_hash()
 
 
 @pytest.mark.parametrize(
@@ -326,7 +332,7 @@ REFUSED = [
     ({"logdir": "a\udcff"}, r"logdir must be UTF-8, got 'a\udcff': "),
     ({"logdir": "a\0b"}, r"logdir must be UTF-8, got 'a\x00b': "),
     ({"dataset": "nosuch"}, "dataset must be one of mnist5k, "),
-    ({"model": "rnn"}, "model must be one of mlp, cnn, linear, got 'rnn': "),
+    ({"model": "rnn"}, "model must be one of mlp, cnn, linear, resnet20, got 'rnn': "),
     ({"activation": "swish"}, "activation must be one of relu, "),
     ({"optimizer": "Adam"}, "optimizer must be one of "),
     ({"schedule": "nosuch"}, "schedule must be one of constant, "),

@@ -315,3 +315,56 @@ def test_the_models_take_the_same_arguments():
         list(inspect.signature(m).parameters) for m in (models.MLP, models.CNN)
     ]
     assert arguments[0][1:] == arguments[1][1:]
+
+
+def keras_resnet20(num_outputs):
+    """Returns the network of He et al. 2016 with shortcuts without weights."""
+    inputs = x = keras.Input((32, 32, 3))
+
+    def convolve(x, filters, strides=1):
+        x = keras.layers.ZeroPadding2D(1)(x)
+        x = keras.layers.Conv2D(filters, 3, strides, use_bias=False)(x)
+        return keras.layers.BatchNormalization(epsilon=1e-5)(x)
+
+    x = keras.layers.ReLU()(convolve(x, 16))
+    for filters in (16, 32, 64):
+        for i in range(3):
+            strides = 2 if filters > 16 and i == 0 else 1
+            y = keras.layers.ReLU()(convolve(x, filters, strides))
+            y = convolve(y, filters)
+            if strides == 2:
+                x = keras.layers.AveragePooling2D(1, 2)(x)
+                side = filters // 4
+                pad = keras.layers.Lambda(
+                    lambda v, n=side: tf.pad(v, [[0, 0], [0, 0], [0, 0], [n, n]])
+                )
+                x = pad(x)
+            x = keras.layers.ReLU()(keras.layers.Add()([x, y]))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(num_outputs)(x))
+
+
+def test_resnet20_is_that_of_its_paper(rng):
+    model, reference = models.ResNet20(10, seed=0), keras_resnet20(10)
+    x = tf.constant(rng.normal(size=(2, 32, 32, 3)), tf.float32)
+    model(x)
+    # The count of its authors' 0.27M, as other implementations have it.
+    assert sum(v.shape.num_elements() for v in model.trainable_variables) == 269_722
+    by_name = {v.name: v for v in model.variables}
+    order = {"kernel": 0, "gamma": 0, "beta": 1, "bias": 1}
+    order |= {"moving_mean": 2, "moving_variance": 3}
+
+    def place(name):
+        *block, layer, part = name.partition(":")[0].split("/")
+        kind, _, number = layer.rpartition("_")
+        rank = {"conv2d": 0, "batch_norm": 1, "dense": 2}[kind]
+        return rank == 2, block, int(number), rank, order[part]
+
+    values = []
+    for name in sorted(by_name, key=place):
+        by_name[name].assign_add(rng.uniform(0, 0.1, by_name[name].shape))
+        values.append(by_name[name].numpy())
+    for variable, value in zip(reference.variables, values, strict=True):
+        variable.assign(value)
+    want = reference(x, training=False)
+    np.testing.assert_allclose(model(x), want, rtol=1e-4, atol=1e-4)

@@ -45,7 +45,7 @@ OPENERS = {
 # A sweep's are one story: each goes on where the one above it ends.
 STORY = [
     f"tfreg.sweeps.{name}"
-    for name in ("plans", "runner", "selection", "report", "plots")
+    for name in ("plans", "runner", "selection", "decision", "report", "plots")
 ]
 
 

@@ -185,7 +185,7 @@ def test_data_that_change_in_the_middle_of_a_sweep_are_refused(swept, tmp_path):
 @pytest.mark.slow
 def test_the_test_set_is_read_for_those_chosen_and_the_baseline(swept):
     _, directory, _, _ = swept
-    (choice,) = json.loads((directory / "choice.json").read_text())
+    (choice,) = json.loads((directory / "choice.json").read_text())["paths"]
     tests = json.loads((directory / "test.json").read_text())
     assert set(tests) == {"none", choice["best"], choice["within"]}
     slug = choice["best"].replace(" ", "_")
@@ -340,7 +340,7 @@ def test_a_loss_that_is_not_finite_is_told_and_the_others_go_on(settings, tmp_pa
     assert np.isfinite(outcomes[-3].values["validation_loss"])
     text = report.write(plan, directory, outcomes, "")
     assert "diverged" in text
-    (choice,) = json.loads((directory / "choice.json").read_text())
+    (choice,) = json.loads((directory / "choice.json").read_text())["paths"]
     assert choice["best"] == "l2 0.001 on kernel"
 
 

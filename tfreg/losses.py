@@ -286,13 +286,17 @@ def find_targets(loss: DataLoss) -> tuple[str | None, float]:
     """Returns the kind of a loss's targets, and the threshold of a binary output.
 
     Returns:
-        `classes`, `one-hot`, `binary`, `numbers`, or None for an unknown loss; and the
-        output above which the prediction is 1: 0.0 for a logit.
+        `classes`, `one-hot`, `binary`, `numbers`, an attribute `targets` of another
+        loss, or None for an unknown one; and the output above which the prediction is
+        1: 0.0 for a logit.
     """
     if isinstance(loss, functools.partial):
         return find_targets(loss.func)
     if not isinstance(loss, tf.keras.losses.Loss):
-        return _KINDS[loss].targets if _is_ours(loss) else None, 0.0
+        if _is_ours(loss):
+            return _KINDS[loss].targets, 0.0
+        said = getattr(loss, "targets", None)
+        return said if said in set(_KERAS_TARGETS.values()) else None, 0.0
     kind = type(loss).__name__
     targets = next(t for word, t in _KERAS_TARGETS.items() if word in kind)
     is_probability = targets == "binary" and not getattr(loss, "from_logits", True)

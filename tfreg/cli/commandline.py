@@ -15,8 +15,9 @@ from collections.abc import Container, Mapping, Sequence
 
 from absl import flags
 
+from tfreg import rules
 from tfreg.cli import process
-from tfreg.runs import config, fields
+from tfreg.runs import calls, config, fields
 
 _KINDS = {str: "text", int: "a whole number", float: "a number"}
 _HELP = ("h", "help", "helpshort", "helpfull")
@@ -31,6 +32,8 @@ def define_config(values: flags.FlagValues, others: Container[str] = ()) -> None
         define: typing.Any = flags.DEFINE_list if several else flags.DEFINE_string
         if field.type is bool:
             define = flags.DEFINE_bool
+        if field.name in ("metrics", "augment"):
+            define = _define_calls
         if field.name == "set":  # A value may have commas.
             define = flags.DEFINE_multi_string
         define(field.name, None, field.metadata["help"], flag_values=values)
@@ -40,6 +43,17 @@ def define_changed_data(values: flags.FlagValues) -> None:
     """Defines the flag of a run or sweep that is resumed with other data."""
     text = "resume also with other data; the hashes of both are kept"
     flags.DEFINE_bool("allow_changed_data", False, text, flag_values=values)
+
+
+class _CallsParser(flags.ArgumentParser):
+    """Splits at the commas that aren't in brackets."""
+
+    def parse(self, argument: str) -> list[str]:
+        return rules.split_arguments(argument) if argument else []
+
+
+def _define_calls(name: str, default: None, text: str, flag_values: typing.Any) -> None:
+    flags.DEFINE(_CallsParser(), name, default, text, flag_values)
 
 
 def make_config(
@@ -58,19 +72,53 @@ def make_config(
         value = values[field.name].value
         if value is None:
             continue
-        kind = fields.get_types(field)[0]
-        if typing.get_origin(kind) is tuple:
-            member = typing.get_args(kind)[0]
-            given[field.name] = tuple(
-                _parse(f"each of {field.name}", v, member) for v in value
-            )
-        else:
-            is_text = str in fields.get_types(field) and "(" in value
-            as_is = is_text or kind is bool
-            given[field.name] = value if as_is else _parse(field.name, value, kind)
+        given[field.name] = _convert(field, value)
     settings = dataclasses.replace(base, **given)
     _check_effects(values, given, settings)
     return settings
+
+
+def _convert(field: dataclasses.Field, value: typing.Any) -> typing.Any:
+    """Returns the value of a field, of a text or several."""
+    kind = fields.get_types(field)[0]
+    if typing.get_origin(kind) is tuple:
+        member = typing.get_args(kind)[0]
+        return tuple(_parse(f"each of {field.name}", v, member) for v in value)
+    is_text = str in fields.get_types(field) and "(" in value
+    as_is = is_text or isinstance(value, bool)
+    return value if as_is else _parse(field.name, value, kind)
+
+
+def parse_grid(texts: Sequence[str], others: Container[str]) -> dict[str, dict]:
+    """Returns the values of several fields, each field of a text `name=value,value`.
+
+    Args:
+        texts: of `--grid`; `none` is the default, and + joins several values in one.
+        others: fields that can't be in a grid.
+
+    Returns:
+        Name of a field -> text of a value -> value.
+
+    Raises:
+        process.UsageError: an unknown field, or a value that can't be parsed.
+    """
+    known = {f.name: f for f in dataclasses.fields(config.Config)}
+    known = {name: field for name, field in known.items() if name not in others}
+    grid: dict[str, dict] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name not in known or not values or name in grid:
+            raise process.UsageError(
+                "grid must be a flag of model or training, = and values with commas, "
+                f"each flag once, got {text!r}: write --grid learning_rate=1e-4,1e-3"
+            )
+        field, grid[name] = known[name], {}
+        several = typing.get_origin(fields.get_types(field)[0]) is tuple
+        for value in rules.split_arguments(values):
+            is_none = value == "none" and field.default in (None, ())
+            parts = value.split("+") if several else value
+            grid[name][value] = field.default if is_none else _convert(field, parts)
+    return grid
 
 
 def _check_effects(
@@ -84,10 +132,13 @@ def _check_effects(
                 "without it: write --reg=l2 as well, or --reg=none"
             )
     for name in ("activation", "dropout"):
-        if name in given and settings.model == "linear":
+        without = ("linear", "resnet20") if name == "dropout" else ("linear",)
+        if name in given and (
+            settings.model in without or calls.is_keras(settings.model)
+        ):
             raise process.UsageError(
                 f"{name} must be used with hidden layers, got "
-                f"{values[name].value!r} with --model=linear: leave it out"
+                f"{values[name].value!r} with --model={settings.model}: leave it out"
             )
     if "hidden" in given and settings.model != "mlp":
         raise process.UsageError(

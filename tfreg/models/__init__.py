@@ -1,6 +1,6 @@
-"""Any model as one record, and two small reference models."""
+"""Any model as one record, and three small reference models."""
 
 from tfreg.models.adapt import adapt
-from tfreg.models.reference import CNN, MLP
+from tfreg.models.reference import CNN, MLP, ResNet20
 
-__all__ = ["CNN", "MLP", "adapt"]
+__all__ = ["CNN", "MLP", "ResNet20", "adapt"]

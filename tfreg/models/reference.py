@@ -1,4 +1,4 @@
-"""Two small reference models.
+"""Three small reference models.
 
     model = tfreg.models.MLP([128, 10], kernel_regularizer=tfreg.l2_regularizer(1e-4))
     logits = model(images)  # [batch, 10]
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfreg import _checks, layers
 from tfreg.collections import store, terms
-from tfreg.layers import base, core
+from tfreg.layers import base, core, initializers
 
 Regularizer = terms.Regularizer
 
@@ -151,3 +151,91 @@ class CNN(layers.Sequential):
         )
         first, second = convolutions
         super().__init__([_check_images, first, _pool, second, _pool, *head.layers])
+
+
+class _Block(layers.Sequential):
+    """Two convolutions with a shortcut around them, which has no weights."""
+
+    def __init__(
+        self,
+        name: str,
+        filters: int,
+        strides: int,
+        activation: core.Activation,
+        seed: int,
+    ) -> None:
+        first = _convolve(f"{name}/conv2d_0", filters, seed, strides, "VALID")
+        second = _convolve(f"{name}/conv2d_1", filters, seed)
+        norms = [_normalize(f"{name}/batch_norm_{i}") for i in range(2)]
+        super().__init__([_pad, first, norms[0], activation, second, norms[1]])
+        self._strides, self._filters, self._activation = strides, filters, activation
+
+    def __call__(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        outputs = super().__call__(inputs, training)
+        shortcut = inputs[:, :: self._strides, :: self._strides]
+        before, odd = divmod(self._filters - inputs.shape[-1], 2)
+        sides = [before, before + odd]
+        shortcut = tf.pad(shortcut, [[0, 0], [0, 0], [0, 0], sides])
+        return self._activation(outputs + shortcut)
+
+
+def _pad(inputs: tf.Tensor) -> tf.Tensor:
+    # SAME would centre the windows of stride 2 beside the shortcut's pixels.
+    return tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
+
+
+def _convolve(
+    name: str, filters: int, seed: int, strides: int = 1, padding: str = "SAME"
+) -> layers.Conv2D:
+    return layers.Conv2D(
+        filters,
+        3,
+        strides,
+        padding,
+        use_bias=False,
+        kernel_initializer=initializers.he_normal,
+        seed=seed,
+        name=name,
+    )
+
+
+def _normalize(name: str) -> layers.BatchNorm:
+    return layers.BatchNorm(momentum=0.9, epsilon=1e-5, name=name)
+
+
+def _average(inputs: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(inputs, [1, 2])
+
+
+class ResNet20(layers.Sequential):
+    """The residual network of 20 layers for CIFAR-10, 0.27 million weights.
+
+    Args:
+        num_outputs: number of units of the last layer.
+        activation: after each sum and each first convolution; None: linear.
+        seed: as for `CNN`.
+
+    Raises:
+        ValueError: `num_outputs` isn't positive.
+
+    Source: He et al. 2016, "Deep residual learning", section 4.2, with shortcuts of
+        option A.
+    """
+
+    def __init__(
+        self,
+        num_outputs: int,
+        activation: core.Activation | None = tf.nn.relu,
+        seed: int | None = None,
+    ) -> None:
+        _checks.check_int("num_outputs", num_outputs)
+        seed = store.get_default_store().seeds.take() if seed is None else seed
+        activation = activation or tf.identity
+        blocks = [
+            _Block(f"block_{i}", 16 << i // 3, 1 + (i in (3, 6)), activation, seed)
+            for i in range(9)
+        ]
+        start = [_convolve("conv2d_0", 16, seed), _normalize("batch_norm_0")]
+        head = layers.Dense(num_outputs, seed=seed)
+        body = [*start, activation, *blocks, _average]
+        super().__init__([_check_images, *body, head])

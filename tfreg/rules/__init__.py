@@ -18,6 +18,7 @@ from tfreg.rules.texts import (
     make_rules,
     make_schedule,
     parse,
+    split_arguments,
     write_schedule,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "make_rules",
     "make_schedule",
     "parse",
+    "split_arguments",
     "write_schedule",
 ]

@@ -281,7 +281,7 @@ def parse(text: str) -> tuple[Rule, ...]:
                 "write for example l2(1e-4)@kernel:dense_0"
             )
         name, scales, target, pattern = match.groups()
-        parts = _split(scales)
+        parts = split_arguments(scales)
         by = None
         if parts[-1].strip().startswith("by="):
             by = parts.pop().strip().removeprefix("by=")
@@ -289,7 +289,7 @@ def parse(text: str) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _split(text: str) -> list[str]:
+def split_arguments(text: str) -> list[str]:
     """Returns the parts between the commas that are in no brackets."""
     parts, depth = [""], 0
     for letter in text:

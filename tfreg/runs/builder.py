@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfreg import data, layers, losses, models, optimizers, rules
+from tfreg import data, layers, models, optimizers, rules
 from tfreg.data import tasks
 from tfreg.optimizers import schedules
-from tfreg.runs import config, inputs, memory, own, trainer, weights
+from tfreg.runs import calls, config, inputs, memory, named, own, trainer, weights
 from tfreg.training import loop, step, strategies
 
 
@@ -78,13 +78,13 @@ def build(
         rules.apply(settings.get_rules(), model)
         train_step = step.Step(
             model,
-            _make_loss(dataset),
+            named.make_loss(settings, dataset),
             _make_optimizer(settings, num_steps),
             settings.clip_norm,
             settings.seed,
             settings.accumulate,
             settings.precision,
-            metrics=_make_metrics(dataset),
+            metrics=named.make_metrics(settings, dataset),
             after=[] if settings.ema is None else [optimizers.ema(settings.ema)],
         )
     train_loop = loop.Loop(
@@ -95,6 +95,7 @@ def build(
         _get_steps_per_call(settings),
         strategy=strategy,
         compile=settings.compile,
+        augment=named.make_augmentation(settings, dataset),
     )
     return Run(settings, dataset, model, train_loop)
 
@@ -149,32 +150,6 @@ def _get_steps_per_call(settings: config.Config) -> int | None:
     return every // -(-every // most)
 
 
-def _make_loss(dataset: data.Dataset) -> losses.DataLoss:
-    """Returns the loss that fits the task."""
-    task = inputs.get_task(dataset)
-    if task.kind == "classification":
-        return losses.sparse_softmax_cross_entropy
-    if task.kind in ("binary", "multilabel"):
-        return losses.sigmoid_cross_entropy
-    if not task.scale:
-        return _square
-    # In units of the targets' variance, so that rates and scales don't depend on it.
-    scale = list(task.scale)
-    return lambda y, outputs: losses.mean_squared_error(y / scale, outputs / scale)
-
-
-def _square(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    return losses.mean_squared_error(y, tf.reshape(outputs, tf.shape(y)))
-
-
-def _make_metrics(dataset: data.Dataset) -> dict[str, None] | None:
-    """Returns the metrics that fit the task; None: those that fit the loss."""
-    is_matrix = dataset.train.y.ndim <= 2
-    if inputs.get_task(dataset).kind == "regression" and is_matrix:
-        return {"mean_absolute_error": None, "r2": None}
-    return None
-
-
 def _rescale(model: Any, task: tasks.Task) -> Any:
     """Returns a model whose outputs have the targets' means and scales."""
     if not task.scale:
@@ -197,10 +172,13 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
         ValueError: the model doesn't fit the data.
     """
     task = inputs.get_task(dataset)
-    if ":" in settings.model:
+    if calls.is_own(settings.model):
         return _rescale(own.build_model(settings, dataset), task)
     y, shape = dataset.train.y, dataset.train.x.shape[1:]
     num_outputs = dataset.num_classes or int(np.prod(y.shape[1:]))
+    if calls.is_keras(settings.model):
+        args = settings.model, shape, num_outputs, settings.seed
+        return _rescale(named.make_application(*args), task)
     activation = None
     if settings.activation != "linear":
         activation = getattr(tf.nn, settings.activation)
@@ -211,13 +189,17 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
         return _rescale(mlp, task)
     if len(shape) not in (2, 3) or min(shape[:2]) < 12:
         raise ValueError(
-            "model cnn must have images of 12 x 12 pixels or more, got inputs of "
-            f"shape {shape}: use the mlp"
+            f"model {settings.model} must have images of 12 x 12 pixels or more, got "
+            f"inputs of shape {shape}: use the mlp"
         )
+    if settings.model == "resnet20":
+        return models.ResNet20(num_outputs, activation, seed=settings.seed)
     return models.CNN(num_outputs, activation, settings.dropout, seed=settings.seed)
 
 
-def _make_optimizer(settings: config.Config, num_steps: int) -> optimizers.Optimizer:
+def _make_optimizer(settings: config.Config, num_steps: int) -> Any:
+    if calls.is_keras(settings.optimizer):
+        return named.make_optimizer(settings.optimizer, settings)
     make = getattr(optimizers, settings.optimizer)
     if "(" in settings.schedule:
         return make(rules.make_schedule(settings.schedule))

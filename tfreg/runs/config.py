@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfreg import _checks, rules
-from tfreg.runs import fields, names, own
+from tfreg.runs import calls, fields, names, own
 
 # Repeated from the modules that define them, which would import TensorFlow.
 DATASETS = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
-MODELS = ("mlp", "cnn", "linear")
+MODELS = ("mlp", "cnn", "linear", "resnet20")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "cosine", "linear", "piecewise")
 PRECISIONS = ("float32", "tf32", "float64", "bfloat16", "float16")
@@ -31,11 +31,11 @@ WEIGHTS = ("none", "balanced")
 DEFAULT_SCALE = 1e-4
 
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{names.MAX_LENGTH - 1}}}")
-_EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
 _PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
 # Fields of the data of one's own, and all that came after the hashes of the others.
 _OWN = ("target", "drop", "group", "split", "split_seed", "image_size")
-_NEW = ("data", *_OWN, "task", "class_weights", "set", "deterministic")
+_CHOSEN = ("loss", "metrics", "augment", "deterministic")
+_NEW = ("data", *_OWN, "task", "class_weights", "set", *_CHOSEN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Config:
     model: str = fields.define(
         "mlp",
         "model",
-        f"{', '.join(MODELS)}, or module:function of the working directory",
+        f"{', '.join(MODELS)}, keras:NAME of keras.applications, or module:function of "
+        "the working directory",
     )
     set: tuple[str, ...] = fields.define(
         (), "model", "option of a model of your own, such as depth=4; several times"
@@ -112,7 +113,24 @@ class Config:
     init_pattern: str = fields.define(
         ".*", "model", "regular expression on the variables to take from there"
     )
-    optimizer: str = fields.define("adam", "training", ", ".join(OPTIMIZERS))
+    loss: str = fields.define(
+        "auto", "training", "auto for the task's, keras:NAME, or module:function"
+    )
+    metrics: tuple[str, ...] = fields.define(
+        (),
+        "training",
+        f"metrics beside the task's, with commas: {', '.join(calls.METRICS)}, "
+        "keras:NAME, or module:function",
+    )
+    augment: tuple[str, ...] = fields.define(
+        (),
+        "training",
+        f"changes of the training images, such as flip,crop(4): "
+        f"{', '.join(calls.AUGMENTATIONS)}, or module:function",
+    )
+    optimizer: str = fields.define(
+        "adam", "training", f"{', '.join(OPTIMIZERS)}, or keras:NAME"
+    )
     learning_rate: float = fields.define(1e-3, "training", "peak learning rate")
     schedule: str = fields.define(
         "constant",
@@ -165,9 +183,10 @@ class Config:
         for field in dataclasses.fields(self):
             value = fields.convert(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        self._check_numbers()
+        fields.check_numbers(self)
         self._check_choices()
         self._check_model()
+        self._check_named()
         if self.run_name is not None and not _NAME.fullmatch(self.run_name):
             raise ValueError(
                 "run_name must be up to 150 letters, digits and . _ = + -, and start "
@@ -189,8 +208,8 @@ class Config:
         choices = {
             "dataset": DATASETS,
             "model": (self.model,) if ":" in self.model else MODELS,
+            "optimizer": (self.optimizer,) if ":" in self.optimizer else OPTIMIZERS,
             "activation": ACTIVATIONS,
-            "optimizer": OPTIMIZERS,
             "schedule": (self.schedule,) if "(" in self.schedule else SCHEDULES,
             "precision": PRECISIONS,
             "strategy": STRATEGIES,
@@ -224,8 +243,8 @@ class Config:
             )
 
     def _check_model(self) -> None:
-        if ":" in self.model:
-            own.check_name("model", self.model)
+        if calls.is_own(self.model):
+            calls.check_own("model", self.model)
         elif self.set:
             raise ValueError(
                 f"set must be used with a model of your own, got {self.set!r} with "
@@ -233,44 +252,28 @@ class Config:
             )
         own.parse_options(self.set)
 
-    def _check_numbers(self) -> None:
-        finite, few = math.isfinite, self.train_examples
-        checks: list[tuple[str, bool, str]] = [
-            ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
-            ("ema", 0 <= (self.ema or 0) < 1, "in [0, 1)"),
-            (
-                "learning_rate",
-                finite(self.learning_rate) and self.learning_rate > 0,
-                "a finite float > 0",
-            ),
-            (
-                "clip_norm",
-                self.clip_norm is None or finite(self.clip_norm) and self.clip_norm > 0,
-                "a finite float > 0",
-            ),
-            ("train_examples", few is None or few >= 1, "an int >= 1"),
-            ("warmup_steps", self.warmup_steps >= 0, "an int >= 0"),
-            ("batch_size", self.batch_size >= 1, "an int >= 1"),
-            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 to batch_size"),
-            ("logical_devices", 0 <= self.logical_devices <= 64, "an int from 0 to 64"),
-            ("epochs", self.epochs >= 1, "an int >= 1"),
-            ("split_seed", 0 <= self.split_seed < 2**31, "an int from 0 to 2147483647"),
-            ("seed", 0 <= self.seed < 2**31, "an int from 0 to 2147483647"),
-            ("patience", self.patience is None or self.patience >= 1, "an int >= 1"),
-            (
-                "checkpoint_every",
-                _EVERY.fullmatch(self.checkpoint_every) is not None,
-                "steps such as 1000, or seconds such as 30s",
-            ),
-            ("keep_checkpoints", self.keep_checkpoints >= 2, "an int >= 2"),
-            ("hidden", all(units >= 1 for units in self.hidden), "widths >= 1"),
-        ]
-        for name, allowed, text in checks:
-            if not allowed:
-                raise ValueError(
-                    f"{name} must be {text}, got {getattr(self, name)!r}: "
-                    "choose another value"
-                )
+    def _check_named(self) -> None:
+        """Checks the form of what is named: loss, metrics, optimizer and the like."""
+        calls.check("loss", self.loss, ("auto",))
+        for text in self.metrics:
+            calls.check("metrics", text, calls.METRICS)
+        for text in self.augment:
+            calls.check("augment", text, calls.AUGMENTATIONS, has_keras=False)
+        for name in ("model", "optimizer"):
+            if calls.is_keras(text := getattr(self, name)):
+                calls.parse(name, text)
+        if ":" in self.optimizer and not calls.is_keras(self.optimizer):
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)} or keras:NAME, got "
+                f"{self.optimizer!r}: write for example keras:Lion(1e-4)"
+            )
+        if calls.is_keras(self.optimizer) and (
+            self.schedule != "constant" or self.warmup_steps
+        ):
+            raise ValueError(
+                "schedule must be constant, without warmup_steps, with an optimizer of "
+                f"Keras, got {self.schedule!r} with {self.optimizer!r}: leave it out"
+            )
 
     @property
     def options(self) -> dict[str, Any]:

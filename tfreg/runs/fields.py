@@ -1,8 +1,8 @@
 """The fields of Config: their types, and values that come from JSON or flags.
 
-    field = runs.config.Config.__dataclass_fields__["hidden"]
-    fields.get_types(field)  # (tuple, NoneType)
-    fields.convert(field, [128])  # (128,)
+    known = {field.name: field for field in dataclasses.fields(settings)}
+    fields.get_types(known["patience"])  # (int, NoneType)
+    fields.convert(known["hidden"], [128])  # (128,)
 
 The trap: JSON has no tuples, and writes 1.0 as 1 if asked to.
 """
@@ -13,8 +13,10 @@ import math
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+_EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
 
 
 def define(default: Any, group: str, text: str) -> Any:
@@ -60,6 +62,43 @@ def convert(field: dataclasses.Field, value: Any) -> Any:
             f"{field.name} must be {wanted}, got {value!r}: change its type"
         )
     return value
+
+
+def check_numbers(settings: Any) -> None:
+    """Checks the range of every number of a Config.
+
+    Raises:
+        ValueError: one is outside.
+    """
+    finite, positive, count = "a finite float > 0", "an int >= 1", "an int >= 0"
+    seed = "an int from 0 to 2147483647"
+    allowed: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "dropout": ("in [0, 1)", lambda v: 0 <= v < 1),
+        "ema": ("in [0, 1)", lambda v: 0 <= v < 1),
+        "learning_rate": (finite, lambda v: math.isfinite(v) and v > 0),
+        "clip_norm": (finite, lambda v: math.isfinite(v) and v > 0),
+        "train_examples": (positive, lambda v: v >= 1),
+        "warmup_steps": (count, lambda v: v >= 0),
+        "batch_size": (positive, lambda v: v >= 1),
+        "accumulate": ("1 to batch_size", lambda v: 1 <= v <= settings.batch_size),
+        "logical_devices": ("an int from 0 to 64", lambda v: 0 <= v <= 64),
+        "epochs": (positive, lambda v: v >= 1),
+        "split_seed": (seed, lambda v: 0 <= v < 2**31),
+        "seed": (seed, lambda v: 0 <= v < 2**31),
+        "patience": (positive, lambda v: v >= 1),
+        "checkpoint_every": (
+            "steps such as 1000, or seconds such as 30s",
+            lambda v: _EVERY.fullmatch(v) is not None,
+        ),
+        "keep_checkpoints": ("an int >= 2", lambda v: v >= 2),
+        "hidden": ("widths >= 1", lambda v: all(units >= 1 for units in v)),
+    }
+    for name, (text, is_allowed) in allowed.items():
+        value = getattr(settings, name)
+        if value is not None and not is_allowed(value):
+            raise ValueError(
+                f"{name} must be {text}, got {value!r}: choose another value"
+            )
 
 
 def check_data(settings: Any, own: Sequence[str]) -> None:

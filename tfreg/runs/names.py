@@ -1,7 +1,8 @@
 """The name of a run's directory, made from its main settings.
 
-    settings = runs.config.Config(data="houses.csv", target=("price",))
-    names.make_run_name(settings)  # 'houses-mlp128-none-target=price-seed0-...'
+    houses = runs.config.Config(data="houses.csv", target=("price",))
+    names.make_run_name(houses)
+    # 'houses-mlp128-none-target=price-seed0-...'
 
 The trap: two runs of one name that train differently. What a name can't have is in a
 hash at its end.
@@ -53,7 +54,8 @@ def _list_texts(settings: "config.Config") -> list[str]:
     texts = [rule.pattern or "" for rule in rules]
     texts += [s for rule in rules for s in rule.scales if isinstance(s, str)]
     texts += [settings.init_from or "", settings.init_pattern.replace(".*", "")]
-    texts += [settings.model, *settings.set]
+    texts += [settings.model, *settings.set, settings.loss, settings.optimizer]
+    texts += [*settings.metrics, *settings.augment]
     texts.append("(" if "(" in settings.schedule else "")
     return texts
 

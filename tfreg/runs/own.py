@@ -1,43 +1,28 @@
-"""A model of one's own by its name, `module:function`, from the working directory.
+"""What is of one's own: `module:function`, from the working directory.
 
-    # nets.py: def build(config, dataset): return tfreg.models.MLP([4, 3])
-    settings = runs.config.Config(model="nets:build", set=("depth=4",))
+    source = "def build(config, dataset): return tuple"
+    pathlib.Path("mynets.py").write_text(source)
+    settings = runs.config.Config(model="mynets:build", set=("depth=4",))
     model = own.build_model(settings, dataset)
-    own.get_digest("nets:build")  # of nets.py
+    own.get_digest(settings)  # of mynets.py
 
 The trap: a source file that is edited between a kill and the resume. Its hash is kept
 with the run, and another one is said.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import json
 import os
 import pathlib
-import re
+import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-def check_name(name: str, text: str) -> None:
-    """Checks that a text is a module and a function.
-
-    Args:
-        name: of the flag, for the message.
-        text: its value.
-
-    Raises:
-        ValueError: it isn't.
-    """
-    if not _NAME.fullmatch(text):
-        raise ValueError(
-            f"{name} must be module:function, got {text!r}: write for example "
-            "nets:build for the function build in nets.py"
-        )
+from tfreg.runs import calls
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -64,13 +49,20 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def list_names(settings: Any) -> list[str]:
+    """Returns what is of one's own in a Config, each `module:function`."""
+    named = [settings.model, settings.loss, *settings.metrics, *settings.augment]
+    return [text for text in named if calls.is_own(text)]
+
+
 def build_model(settings: Any, dataset: Any) -> Any:
     """Returns what the function of `settings.model` returns for (settings, dataset).
 
     Raises:
         ValueError: the module or the function isn't there; or it returns no model.
     """
-    model = _find(settings.model)(settings, dataset)
+    with seeded(settings.seed):
+        model = find("model", settings.model)(settings, dataset)
     if model is None or not callable(model):
         raise ValueError(
             f"{settings.model} must return a model, got {model!r:.80}: return a "
@@ -79,31 +71,56 @@ def build_model(settings: Any, dataset: Any) -> Any:
     return model
 
 
-def get_digest(text: str) -> str | None:
-    """Returns the sha256 of the source file of a module:function.
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Contains code in which Keras draws the seeds of its layers from a seed."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def get_digest(settings: Any) -> str | None:
+    """Returns the sha256 of the source files of all that is of one's own.
 
     Returns:
-        None where the text has no module, or the module no source file.
+        None where nothing is, or no module has a source file.
     """
-    if ":" not in text:
+    modules = [_import(text, text) for text in list_names(settings)]
+    sources = [getattr(module, "__file__", None) for module in modules]
+    paths = [p for p in dict.fromkeys(sources) if p is not None and os.path.isfile(p)]
+    if not paths:
         return None
-    source = getattr(_import(text), "__file__", None)
-    if source is None or not os.path.isfile(source):
-        return None
-    return hashlib.sha256(pathlib.Path(source).read_bytes()).hexdigest()
+    return hashlib.sha256(b"".join(map(_read, paths))).hexdigest()
 
 
-def _find(text: str) -> Callable:
-    function = getattr(_import(text), text.partition(":")[2], None)
+def _read(path: str) -> bytes:
+    return pathlib.Path(path).read_bytes()
+
+
+def find(flag: str, text: str) -> Callable:
+    """Returns the function of `module:function`.
+
+    Args:
+        flag: its name, for the message.
+        text: its value.
+
+    Raises:
+        ValueError: the module or the function isn't there.
+    """
+    name = text.partition(":")[2]
+    function = getattr(_import(flag, text), name, None)
     if not callable(function):
         raise ValueError(
-            f"model must name a function of its module, got {text!r}: define "
-            f"{text.partition(':')[2]}(config, dataset) there"
+            f"{flag} must name a function of its module, got {text!r}: define {name} "
+            "there"
         )
     return function
 
 
-def _import(text: str) -> Any:
+def _import(flag: str, text: str) -> Any:
     name = text.partition(":")[0]
     if os.getcwd() not in sys.path:  # An installed command doesn't look there.
         sys.path.insert(0, os.getcwd())
@@ -114,7 +131,7 @@ def _import(text: str) -> Any:
         is_known = False
     if not is_known:
         raise ValueError(
-            f"model must name a module that can be imported, got {text!r}, and no "
+            f"{flag} must name a module that can be imported, got {text!r}, and no "
             f"{name} in {os.getcwd()!r}: run the command in the folder of {name}.py"
         )
     return importlib.import_module(name)

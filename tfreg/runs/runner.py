@@ -146,11 +146,12 @@ def _build(
     """Returns the run's trainer, what is kept of its data, and its test examples."""
     started = time.perf_counter()
     # A run of an earlier version, without these, may have kept nothing.
-    is_kept = not is_new and (settings.data is not None or ":" in settings.model)
+    names = own.list_names(settings)
+    is_kept = not is_new and (settings.data is not None or bool(names))
     kept = inputs.read(path) if is_kept else None
-    source = own.get_digest(settings.model)
+    source = own.get_digest(settings)
     if kept and source != kept.source:
-        log(f"the source of {settings.model} isn't that which the run began with")
+        log(f"the source of {', '.join(names)} isn't that which the run began with")
     dataset = builder.take_examples(settings, inputs.load(settings, log, kept))
     # Before the model, which workers can't create of different shapes.
     digest = records.hash_data([dataset.train, dataset.validation, dataset.test])

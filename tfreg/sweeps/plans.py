@@ -10,10 +10,12 @@ described in both conventions.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfreg import _checks, rules
 from tfreg.runs import config
@@ -30,6 +32,7 @@ class Setting:
         path: name of the settings that differ only in the scale, None outside a path.
         scale: the scale on the path.
         reported: accuracies published elsewhere.
+        grid: names of Config's fields with their values as text, as a grid has them.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Setting:
     path: str | None = None
     scale: float | None = None
     reported: tuple[float, ...] = ()
+    grid: tuple[tuple[str, str], ...] = ()
 
     @property
     def slug(self) -> str:
@@ -189,6 +193,69 @@ def make_paths(
     if len(path_settings) == 1:
         raise ValueError("reg must name a regularizer, got none: write --reg=l2")
     return tuple(path_settings)
+
+
+def make_grid(
+    base: config.Config, grid: Mapping[str, Mapping[str, Any]]
+) -> tuple[Setting, ...]:
+    """Returns a setting for each combination of the values of several fields.
+
+    Args:
+        base: the configuration that all settings share.
+        grid: name of a field -> its values by their texts. The baseline is the value
+            that `base` has, or else the first one.
+
+    Raises:
+        ValueError: a combination of values isn't allowed.
+    """
+    listed = []
+    for name, values in grid.items():
+        own = getattr(base, name)
+        first = next((t for t, value in values.items() if value == own), None)
+        texts = list(values) if first is None else [first, *values]
+        listed.append([(name, text) for text in dict.fromkeys(texts)])
+    settings: list[Setting] = []
+    for pairs in itertools.product(*listed):
+        changes = {name: grid[name][text] for name, text in pairs}
+        name = ", ".join(map("=".join, pairs))
+        baseline = settings[0].name if settings else None
+        changed = dataclasses.replace(base, **changes)
+        settings.append(Setting(name, changed, baseline, grid=pairs))
+    return tuple(settings)
+
+
+def cross(
+    points: Sequence[Setting],
+    regs: Sequence[str],
+    targets: Sequence[tuple[str, ...]],
+    scales: Sequence[float],
+) -> tuple[Setting, ...]:
+    """Returns the settings of `make_paths` for each point of a grid.
+
+    Args:
+        points: of `make_grid`.
+        regs: as for `make_paths`.
+        targets: as for `make_paths`.
+        scales: as for `make_paths`.
+
+    Raises:
+        ValueError: as for `make_paths`.
+    """
+    crossed: list[Setting] = []
+    for point in points:
+        for setting in make_paths(point.config, regs, targets, scales):
+            is_plain = setting.baseline is None
+            named = dataclasses.replace(
+                setting,
+                name=f"{setting.name}, {point.name}",
+                baseline=f"none, {point.baseline if is_plain else point.name}",
+                path=setting.path and f"{setting.path}, {point.name}",
+                grid=point.grid,
+            )
+            if is_plain and point.baseline is None:
+                named = dataclasses.replace(named, baseline=None)
+            crossed.append(named)
+    return tuple(crossed)
 
 
 # Activation, Keras's penalties on the hidden layer, and the note's test accuracies. The

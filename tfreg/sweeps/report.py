@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfreg.runs import names, results
-from tfreg.sweeps import plans, plots, runner, selection, statistics
+from tfreg.sweeps import decision, plans, plots, runner, selection, statistics
 from tfreg.sweeps.selection import Choice, Row
 from tfreg.sweeps.statistics import Interval
 from tfreg.training import files
@@ -28,6 +28,7 @@ def write(
     directory: str | os.PathLike,
     outcomes: Sequence[runner.Outcome],
     command: str,
+    min_effect: float = 0.0,
 ) -> str:
     """Writes choice.json, test.json, report.md and report.png into the directory.
 
@@ -36,9 +37,10 @@ def write(
         directory: of the sweep.
         outcomes: of all its runs.
         command: the command line of the sweep, to print in the report.
+        min_effect: the smallest difference of the score that matters.
 
     Returns:
-        The table and the conclusions, for a terminal.
+        The table, the conclusions and what to do next, for a terminal.
 
     Raises:
         OSError: a file can't be written.
@@ -48,13 +50,19 @@ def write(
     directory = pathlib.Path(directory)
     rows = selection.summarize(plan, outcomes)
     choices = selection.choose(plan, outcomes)
-    chosen = [dataclasses.asdict(choice) for choice in choices]
-    files.write(directory / "choice.json", results.to_json(chosen))
+    decided = decision.decide(plan, outcomes, min_effect)
+    chosen = list(map(dataclasses.asdict, choices))
+    kept = {"paths": chosen, "decision": dataclasses.asdict(decided)}
+    files.write(directory / "choice.json", results.to_json(kept))
     # The choice is final now, and the test set may be read.
-    tests = runner.evaluate_test(plan, directory, _list_tested(rows, choices))
+    tested = _list_tested(rows, choices, decided)
+    tests = runner.evaluate_test(plan, directory, tested)
     files.write(directory / "test.json", results.to_json(tests))
     score = selection.get_score(outcomes)
-    summary, columns = _describe_differences(rows, score), _list_columns(rows, score)
+    columns = _list_columns(rows, score)
+    summary = _describe_differences(rows, score, min_effect)
+    advice = decision.advise(decided, plan, directory, tests, score)
+    compared = rows[0].setting, choices, tests, score
     parts = [
         f"# {directory.name}",
         f"`{command}`",
@@ -63,25 +71,30 @@ def write(
         f"## Validation\n\n{summary}",
         _format_markdown(columns),
         _explain(plan, score),
-        *_format_choices(rows[0].setting.name, choices, tests, score),
+        *_format_choices(*compared, decided),
         *_format_all_tests(rows, choices, tests, score),
     ]
     files.write(directory / "report.md", "\n\n".join(parts) + "\n")
     picture = plots.draw(plan, outcomes, rows, choices, tests, score)
     files.write(directory / "report.png", picture)
-    names = "setting", [row.setting.name for row in rows]
-    return f"{_format_plain([names, *columns[2:6]])}\n\n{summary}"
+    table = _format_plain(
+        [("setting", [row.setting.name for row in rows]), *columns[2:6]]
+    )
+    return f"{table}\n\n{summary}\n\n{advice}"
 
 
-def _list_tested(rows: Sequence[Row], choices: Sequence[Choice]) -> list[str]:
+def _list_tested(
+    rows: Sequence[Row], choices: Sequence[Choice], decided: decision.Decision
+) -> list[str]:
     """Returns the settings to test: the chosen ones and the baseline.
 
-    Without a path nothing is chosen, and all settings are tested.
+    Without a path or grid all settings are tested.
     """
     finite = [row.setting.name for row in rows if not math.isnan(row.loss.mean)]
-    if not choices:
+    if not choices and not any(row.setting.grid for row in rows):
         return finite
     chosen = [name for choice in choices for name in (choice.best, choice.within)]
+    chosen += [decided.best, decided.setting]
     wanted = dict.fromkeys([rows[0].setting.name, *chosen])
     return [name for name in wanted if name in finite]
 
@@ -155,18 +168,19 @@ def _describe_plan(plan: plans.Plan) -> str:
     )
 
 
-def _describe_differences(rows: Sequence[Row], score: str) -> str:
+def _describe_differences(rows: Sequence[Row], score: str, min_effect: float) -> str:
     """Returns sentences that say which settings differ from their baselines."""
     compared = [row for row in rows if row.difference is not None]
     if not compared or all(math.isnan(row.p) for row in compared):
         return "With one seed the significance of differences is unknown."
-    sign = 1 if score == "accuracy" else -1
+    sign = -1 if score == "loss" else 1
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
     for row in compared:
         if row.difference is None or math.isnan(row.p):
             continue
         better = sign * row.difference.mean > 0
-        group = ("better" if better else "worse") if row.p < ALPHA else "same"
+        is_effect = row.p < ALPHA and abs(row.difference.mean) >= min_effect
+        group = ("better" if better else "worse") if is_effect else "same"
         groups[group].append(row.setting.name)
     texts = {
         "better": "Better than the baseline",
@@ -180,14 +194,15 @@ def _describe_differences(rows: Sequence[Row], score: str) -> str:
     ]
     head = (
         f"By validation {score}, paired by seed, p corrected for {len(compared)} "
-        f"comparisons (Holm), at {ALPHA:g}:"
+        f"comparisons (Holm), at {ALPHA:g}"
+        f"{f', and by {min_effect:g} or more' * bool(min_effect)}:"
     )
     return "\n".join([head, "", *lines])
 
 
 def _explain(plan: plans.Plan, score: str) -> str:
-    gap = "training minus validation" if score == "accuracy" else "validation minus"
-    gap += "" if score == "accuracy" else " training"
+    gap = "training minus validation"
+    gap = "validation minus training" if score == "loss" else gap
     baselines = dict.fromkeys(s.baseline for s in plan.settings if s.baseline)
     return (
         f"± is half of a 95% t interval over {plan.num_seeds} seeds. difference: to "
@@ -206,16 +221,21 @@ def _format_tests(tests: runner.Tests, name: str | None, metric: str) -> str:
 
 
 def _format_choices(
-    baseline: str, choices: Sequence[Choice], tests: runner.Tests, score: str
+    baseline: plans.Setting,
+    choices: Sequence[Choice],
+    tests: runner.Tests,
+    score: str,
+    decided: decision.Decision,
 ) -> list[str]:
-    if not choices:
+    if not choices and not baseline.grid:
         return []
     head = (
-        "## Choice\n\nBy validation loss: the best scale, and the largest one within "
-        "one standard error of it. The test set was read once, after the choice, for "
-        "these settings and the baseline."
+        f"## Choice\n\n**{decided.setting}**: {decided.reason}. By validation loss: "
+        "the best scale, and the largest one within one standard error of it. The test "
+        "set was read once, after the choice, for these settings and the baseline."
     )
-    chosen = {"the baseline": baseline}
+    head = "\n\n".join([head, *(f"- {hint}" for hint in decided.hints)])
+    chosen = {"the choice": decided.setting, "the baseline": baseline.name}
     for choice in choices:
         chosen[f"{choice.path}, best"] = choice.best
         if choice.within is not None:
@@ -236,7 +256,7 @@ def _format_all_tests(
 ) -> list[str]:
     """Returns the table of test results and reported ones, if nothing is chosen."""
     tested = [row.setting for row in rows if row.setting.name in tests]
-    if choices or not tested:
+    if choices or not tested or tested[0].grid:
         return []
     scores = [[test[score] for test in tests[s.name]] for s in tested]
     ranges = [statistics.predict(values) for values in scores]

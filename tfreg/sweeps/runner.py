@@ -34,8 +34,10 @@ SMALL = 1e-3  # A weight below it counts as small.
 METRICS = (
     "train_loss",
     "train_accuracy",
+    "train_r2",
     "validation_loss",
     "validation_accuracy",
+    "validation_r2",
     "regularization",
     "weight_norm",
     "share_small",
@@ -43,7 +45,7 @@ METRICS = (
     "steps_per_second",
     "wall_seconds",
 )
-Tests = dict[str, list[dict[str, float]]]  # Setting -> loss and accuracy of each seed.
+Tests = dict[str, list[dict[str, float]]]  # Setting -> loss and metrics of each seed.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,7 @@ def train(
     directory, text = pathlib.Path(directory), plan.to_json()
     with directories.claim_sweep(directory, text, resume, overwrite) as claim:
         tasks = _make_tasks(plan, directory)
-        lanes = _make_lanes(tasks)
+        lanes = _make_lanes(tasks, print)
         if lanes.strategy.num_replicas_in_sync > 1:
             print("with several replicas the runs are trained one after another")
             num_lanes = 1
@@ -157,10 +159,12 @@ def train(
     return outcomes
 
 
-def _make_lanes(tasks: Sequence[_Task]) -> programs.Lanes:
+def _make_lanes(
+    tasks: Sequence[_Task], log: Callable[[str], None] = lambda text: None
+) -> programs.Lanes:
     settings = tasks[0].config
     strategy = _make_strategy(settings)
-    dataset = inputs.load(settings, print)
+    dataset = inputs.load(settings, log)
     return programs.Lanes([task.config for task in tasks], dataset, strategy)
 
 
@@ -269,7 +273,7 @@ def _read_outcome(task: _Task) -> Outcome:
             "weight_norm": weights["norm"],
             "share_small": weights["share_small"],
         }
-        # In a regression there is no accuracy.
+        # Accuracy or R2, as the task says.
         metrics = {name: float(values[name]) for name in METRICS if name in values}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise directories.DirectoryError(
@@ -307,7 +311,7 @@ def evaluate_test(
         names: the settings to evaluate; choose them by the validation set.
 
     Returns:
-        For each setting the loss and, with classes, the accuracy of each seed.
+        For each setting the loss and the metrics of each seed.
 
     Raises:
         manifests.CheckpointError: a checkpoint is missing or damaged.

@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         setting: the setting.
-        score: validation accuracy or loss, see `get_score`.
+        score: validation accuracy, R2 or loss, see `get_score`.
         loss: validation loss.
         gap: by how much the score is better in training than in validation.
         norm: global norm of the kernels.
@@ -59,10 +59,12 @@ class Choice:
 
 
 def get_score(outcomes: Sequence[runner.Outcome]) -> str:
-    """Returns the metric to compare settings by: accuracy, or loss without classes."""
-    # A diverged run has NaN for the accuracy, also without classes.
-    has_classes = all("validation_accuracy" in o.values for o in outcomes)
-    return "accuracy" if has_classes else "loss"
+    """Returns the task's metric to compare settings by: accuracy, r2 or loss."""
+    # A diverged run has NaN for each of them.
+    for name in ("accuracy", "r2"):
+        if all(f"validation_{name}" in o.values for o in outcomes):
+            return name
+    return "loss"
 
 
 def collect(
@@ -75,7 +77,7 @@ def collect(
 def summarize(plan: plans.Plan, outcomes: Sequence[runner.Outcome]) -> list[Row]:
     """Returns a row for each setting; p-values are corrected for their number."""
     score = get_score(outcomes)
-    sign = 1 if score == "accuracy" else -1
+    sign = -1 if score == "loss" else 1
     names = [s.name for s in plan.settings]
 
     def take(metric: str) -> dict[str, npt.NDArray]:
