@@ -139,8 +139,7 @@ _SAME = {
 }
 
 # Streaming metrics: TF1's name, Keras's, and the arguments of its update.
-_METRICS = """\
-accuracy Accuracy() labels,predictions,weights
+_METRICS = """accuracy Accuracy() labels,predictions,weights
 auc AUC() labels,predictions,weights
 mean Mean() values,weights
 mean_absolute_error MeanAbsoluteError() labels,predictions,weights
@@ -152,10 +151,7 @@ root_mean_squared_error RootMeanSquaredError() labels,predictions,weights"""
 
 # What has to be ported by hand: a regular expression for the full name, and advice.
 _BY_HAND = [
-    (
-        r"tf\.(sparse_)?placeholder",
-        "make it an argument of the function that used it",
-    ),
+    (r"tf\.(sparse_)?placeholder", "make it an argument of the function that used it"),
     (
         r"tf\.placeholder_with_default",
         "it is its default now: make it an argument of the function that used it",
