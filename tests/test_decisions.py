@@ -100,6 +100,7 @@ def test_a_grid_is_crossed_with_penalties_and_their_baselines():
         (["--grid", "rate=1,2"], "grid must be a flag of model or training"),
         (["--grid", "seed=1,2"], "grid must be a flag of model or training"),
         (["--grid", "data=a,b"], "grid must be a flag of model or training"),
+        (["--grid", "deterministic=true"], "grid must be a flag of model or training"),
         (["--grid", "epochs=1", "--grid", "epochs=2"], "each flag once"),
         (["--grid", "epochs=1,x"], "epochs must be a whole number, got 'x'"),
         (["--grid", "dropout=0,1"], "dropout must be in "),

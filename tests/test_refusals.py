@@ -1,5 +1,6 @@
 """What a run refuses before it begins: pipes, devices, names twice, too much memory."""
 
+import dataclasses
 import os
 import pathlib
 import resource
@@ -67,6 +68,8 @@ def test_much_memory_is_told_beforehand(monkeypatch):
     count = sum(v.shape.num_elements() for v in run.loop.step.adapted.variables)
     # A weight, its slot, their copies and the gradient.
     assert memory.estimate(settings, dataset) == 5 * 4 * count + x.nbytes
+    lion = dataclasses.replace(settings, optimizer="keras:Lion(1e-4)")
+    assert memory.estimate(lion, dataset) >= memory.estimate(settings, dataset)
     for part, messages in {2: 1, 20: 0}.items():
         free = part * memory.estimate(settings, dataset)
         monkeypatch.setattr(memory, "get_free", lambda free=free: free)

@@ -103,7 +103,7 @@ def parse_grid(texts: Sequence[str], others: Container[str]) -> dict[str, dict]:
         process.UsageError: an unknown field, or a value that can't be parsed.
     """
     known = {f.name: f for f in dataclasses.fields(config.Config)}
-    known = {name: field for name, field in known.items() if name not in others}
+    known = {k: f for k, f in known.items() if k not in others and f.type is not bool}
     grid: dict[str, dict] = {}
     for text in texts:
         name, _, values = text.partition("=")

@@ -17,6 +17,7 @@ from tfreg import data
 from tfreg.runs import config
 
 _SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
+_MEMINFO = pathlib.Path("/proc/meminfo")  # Of Linux.
 _CGROUPS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
 
@@ -33,7 +34,7 @@ def check(
     Raises:
         ValueError: it needs more than is free.
     """
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") or not _MEMINFO.is_file():
         return
     needed, free = estimate(settings, dataset), get_free()
     text = f"about {_format(needed)}, where {_format(free)} are free"
@@ -52,7 +53,7 @@ def estimate(settings: config.Config, dataset: data.Dataset) -> int:
     A weight has a gradient, the optimizer's slots and averages, and a copy of all but
     the gradient for the steps that have to be undone.
     """
-    kept = 1 + _SLOTS[settings.optimizer]
+    kept = 1 + _SLOTS.get(settings.optimizer, 2)  # Keras's have one or two.
     kept += (settings.ema is not None) + (settings.patience is not None)
     size = 8 if settings.precision == "float64" else 4
     weights = _count_weights(settings, dataset) * (2 * kept + 1) * size
@@ -73,7 +74,7 @@ def _count_weights(settings: config.Config, dataset: data.Dataset) -> int:
 
 def get_free() -> int:
     """Returns the bytes that this process can still take."""
-    meminfo = pathlib.Path("/proc/meminfo").read_text(encoding="ascii")
+    meminfo = _MEMINFO.read_text(encoding="ascii")
     lines = dict(line.split(":") for line in meminfo.splitlines())
     statm = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()
     virtual, resident = (int(n) * resource.getpagesize() for n in statm[:2])
