@@ -32,6 +32,7 @@ def points(tmp_path_factory):
 def make_settings(points, logdir, run_name, **fields):
     usual = {"hidden": (4,), "epochs": 3, "batch_size": 6, "strategy": "one"}
     usual |= {"dataset": "npz", "data_dir": str(points), "logdir": str(logdir)}
+    usual |= {"compile": "graph"}  # Compiling takes most of the time.
     return config.Config(
         run_name=run_name, **usual | {"checkpoint_every": "2"} | fields
     )
@@ -127,6 +128,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=[str(sorted(case)) for case in CASES])
 def test_a_run_in_parts_is_the_run_left_alone(points, alone, tmp_path, case):
     # An epoch has five calls: in its middle, and at the end of one.
+    case = case | {"compile": "xla"}
     result = train_in_parts(make_settings(points, tmp_path, "a", **case), 2, 6)
     assert describe(tmp_path / "a", result) == alone(**case)
 
