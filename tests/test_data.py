@@ -429,8 +429,8 @@ def test_an_unknown_name_is_a_value_error_that_lists_the_names():
         ("mnist", "a\0b", "data_dir .* got embedded null byte"),
         ("npz", "", "data_dir '' .* got No such file"),
         ("npz", "x" * 5_000, "got File name too long"),
-        ("idx", "/dev/null", "data_dir '/dev/null' .* got Not a directory"),
-        ("npz", "/dev/zero", "data_dir '/dev/zero' .* got Not a directory"),
+        ("idx", "/dev/null", "'/dev/null' must be a regular file, got a device"),
+        ("npz", "/dev/zero", "'/dev/zero' must be a regular file, got a device"),
         ("npz", 3, "data_dir 3 .* got expected str, bytes or os.PathLike"),
     ],
 )

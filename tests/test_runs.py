@@ -111,6 +111,7 @@ def test_the_result_says_how_far_how_fast_how_good_and_on_what(trained):
         "test",
         "parameters",
         "versions",
+        "data",
         "device",
         "replicas",
         "compile",

@@ -228,7 +228,8 @@ def test_help_shows_our_flags_in_groups_and_an_example(call, name, flag):
     assert max(map(len, out.splitlines())) <= 80
     if name == "train":
         for field in config.dataclasses.fields(config.Config):
-            assert f"  --{field.name}=..." in out
+            value = "" if field.type is bool else "=..."
+            assert f"  --{field.name}{value} " in f"{out} "
             assert f"\n{field.metadata['group']}\n  --" in out
         assert "--run_with_pdb" not in out  # absl's own
 
