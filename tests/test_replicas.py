@@ -590,9 +590,10 @@ def test_on_one_device_many_steps_are_one_compiled_program(kind):
         step = steps.Step(make_dense(), losses.mean_squared_error, optimizers.sgd(RATE))
         loop = loops.Loop(step, data.Split(x, y), batch_size=2)
     assert loop.mode.name == "xla"
-    call = loop._make_arguments(next(iter(loop._feed.list_calls(0))))
-    args = (*call, tf.constant(0, tf.int64), loop._zeros)
-    graph = loop._steps.get_concrete_function(*args).graph
+    call = next(iter(loop._feed.list_calls(0)))
+    args = call.data, call.size, tf.constant(0, tf.int64), tf.constant(0)
+    block = loop.blocks._block
+    graph = block.get_concrete_function(*args, loop._zeros, 3).graph
     operations = graph.get_operations()
     calls = [op for op in operations if op.type == "StatefulPartitionedCall"]
     assert [op.get_attr("_XlaMustCompile") for op in calls] == [True]
