@@ -191,7 +191,8 @@ def test_keras_optimizers_are_their_own_loop(kind, how, rng, tmp_path):
             tfreg.optimizers.adapt(make())
         return
     want = train_by_hand(make(), split)
-    mode = "graph" if how == "graph" else "xla"
+    # Each replica compiles every program: one optimizer is enough for that.
+    mode = "xla" if how == "xla" or (kind, how) == ("lion", "replicas") else "graph"
     loop, _, got = train(2 if how == "replicas" else 1, make_keras, split, make, mode)
     close(got, want, 2e-5)  # Lamb divides norms.
     saved = tf.train.Checkpoint(**loop.get_state()).save(str(tmp_path / "at"))
