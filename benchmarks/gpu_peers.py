@@ -95,13 +95,10 @@ def make_jax(name: str, shape: Shape) -> Callable[[], int]:
         ImportError: JAX isn't installed, or the model isn't written for it.
     """
     import jax
-    import optax
     from jax import numpy as jnp
 
     if name.startswith("ResNet"):
         raise ImportError("no ResNet for JAX")
-    x, y = (jnp.asarray(v) for v in make_data(shape))
-    optimizer = optax.adam(RATE)
     kernels = [(784, 128), (128, CLASSES)]
     if name.startswith("LeNet"):
         kernels = [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, CLASSES)]
@@ -127,10 +124,36 @@ def make_jax(name: str, shape: Shape) -> Callable[[], int]:
             h = jax.nn.relu(h) if i < len(params) - 1 else h
         return h
 
+    return scan(forward, params, make_data(shape), shape.batch)
+
+
+def scan(
+    forward: Callable[[Any, Any], Any],
+    params: list[tuple[Any, Any]],
+    examples: tuple[np.ndarray, np.ndarray],
+    batch: int,
+    l2: float = L2,
+) -> Callable[[], int]:
+    """Returns a scan of JAX with Optax's Adam over an epoch.
+
+    Args:
+        forward: (params, inputs) -> logits.
+        params: pairs of a kernel, with a penalty, and a bias.
+        examples: inputs and classes.
+        batch: number of examples in a step.
+        l2: scale of the kernels' squares; 0: no penalty is computed.
+    """
+    import jax
+    import optax
+    from jax import numpy as jnp
+
+    x, y = map(jnp.asarray, examples)
+    optimizer = optax.adam(RATE)
+
     def compute_loss(params: Any, x: Any, y: Any) -> tuple[Any, Any]:
         logits = forward(params, x)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-        penalty = L2 * sum(jnp.sum(w**2) for w, _ in params)
+        penalty = l2 * sum(jnp.sum(w**2) for w, _ in params) if l2 else 0.0
         return loss + penalty, (logits.argmax(-1) == y).mean()
 
     def update(carry: Any, rows: Any) -> tuple[Any, Any]:
@@ -144,7 +167,7 @@ def make_jax(name: str, shape: Shape) -> Callable[[], int]:
     carry = [(params, optimizer.init(params))]
 
     def train() -> int:
-        order = np.random.default_rng(0).permutation(len(y)).reshape(-1, shape.batch)
+        order = np.random.default_rng(0).permutation(len(y)).reshape(-1, batch)
         carry[0], losses = train_epoch(carry[0], order)
         jax.block_until_ready(losses)
         return len(order)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+import gpu_peers
 import numpy as np
 from absl import app, flags
 
@@ -233,41 +234,20 @@ def _make_torch_resnet(nn):  # noqa: ANN001, ANN202
 def make_jax(name: str, penalize: bool = True) -> Callable[[], int]:
     """Returns a scan of JAX with Optax over an epoch, for the MLP."""
     import jax
-    import optax
     from jax import numpy as jnp
 
-    x, y = (jnp.asarray(v) for v in make_data(name))
-    size, optimizer = SHAPES[name][0], optax.adam(RATE)
     keys = jax.random.split(jax.random.PRNGKey(0), 3)
     params = [
         (jax.random.normal(k, (m, n)) * m**-0.5, jnp.zeros(n))
         for k, m, n in zip(keys, (784, 128), (128, CLASSES), strict=False)
     ]
 
-    def compute_loss(params, x, y):
+    def forward(params, x):
         (w0, b0), (w1, b1) = params
-        logits = jax.nn.relu(x @ w0 + b0) @ w1 + b1
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-        penalty = L2 * (jnp.sum(w0**2) + jnp.sum(w1**2)) if penalize else 0.0
-        return loss + penalty, (logits.argmax(-1) == y).mean()
+        return jax.nn.relu(x @ w0 + b0) @ w1 + b1
 
-    def update(carry, rows):
-        params, state = carry
-        grad = jax.value_and_grad(compute_loss, has_aux=True)
-        losses, grads = grad(params, x[rows], y[rows])
-        changes, state = optimizer.update(grads, state)
-        return (optax.apply_updates(params, changes), state), losses
-
-    train_epoch = jax.jit(lambda carry, order: jax.lax.scan(update, carry, order))
-    carry = [(params, optimizer.init(params))]
-
-    def train() -> int:
-        order = np.random.default_rng(0).permutation(len(y)).reshape(-1, size)
-        carry[0], losses = train_epoch(carry[0], order)
-        jax.block_until_ready(losses)
-        return len(order)
-
-    return train
+    size, l2 = SHAPES[name][0], L2 if penalize else 0.0
+    return gpu_peers.scan(forward, params, make_data(name), size, l2)
 
 
 MAKERS = {
