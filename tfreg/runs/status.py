@@ -147,13 +147,16 @@ def format_table(paths: Sequence[pathlib.Path]) -> str:
         if (path / directories.CONFIG).is_file():
             inner = [path]
         rows += [_make_row(each) for each in inner]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False))])
-        + f"  {row[-1]}"
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Returns the lines of a table, with columns as wide as their longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    )
 
 
 def _make_row(path: pathlib.Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfreg.runs import names, results
+from tfreg.runs import names, results, status
 from tfreg.sweeps import decision, plans, plots, runner, selection, statistics
 from tfreg.sweeps.selection import Choice, Row
 from tfreg.sweeps.statistics import Interval
@@ -143,13 +143,8 @@ def _format_markdown(columns: Sequence[tuple[str, list[str]]]) -> str:
 
 
 def _format_plain(columns: Sequence[tuple[str, list[str]]]) -> str:
-    widths = [max(map(len, (name, *cells))) for name, cells in columns]
-    lines = [[name for name, _ in columns]]
-    lines += map(list, zip(*(cells for _, cells in columns), strict=True))
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    heads, cells = zip(*columns, strict=True)
+    return status.align([heads, *zip(*cells, strict=True)])
 
 
 def _describe_plan(plan: plans.Plan) -> str:
