@@ -209,6 +209,11 @@ def hash_data(sources: Sequence[Any]) -> str:
     return digest.hexdigest()
 
 
+def hash_dataset(dataset: data.Dataset) -> str:
+    """Returns `hash_data` of all parts of a data set."""
+    return hash_data([dataset.train, dataset.validation, dataset.test])
+
+
 def check_data(
     saved: Sequence[str], current: str, allowed: bool, log: Callable[[str], None]
 ) -> list[str]:

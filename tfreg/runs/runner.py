@@ -154,7 +154,7 @@ def _build(
         log(f"the source of {', '.join(names)} isn't that which the run began with")
     dataset = builder.take_examples(settings, inputs.load(settings, log, kept))
     # Before the model, which workers can't create of different shapes.
-    digest = records.hash_data([dataset.train, dataset.validation, dataset.test])
+    digest = records.hash_dataset(dataset)
     records.check_worker_data(agreement.gather(strategy, digest))
     console.show_task(dataset)
     run = builder.build(settings, strategy, dataset, log, is_new)

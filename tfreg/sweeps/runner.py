@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfreg import data, runs
+from tfreg import runs
 from tfreg.runs import config, console, directories, inputs, records, results, signals
 from tfreg.sweeps import plans, programs
 from tfreg.training import files, manifests, recovery, strategies
@@ -147,13 +147,14 @@ def train(
         if tasks[0].config.dropout:
             print("with dropout the program is compiled again for each seed")
         saved = [] if overwrite else directories.read_data_hashes(directory)
-        digest = _hash(lanes.dataset)
+        digest = records.hash_dataset(lanes.dataset)
         hashes = records.check_data(saved, digest, allow_changed_data, print)
         claim.prepare()
         files.write(directory / directories.SWEEP, plan.to_json(hashes))
         todo = [task for task in tasks if not task.is_done]
         with console.SweepProgress(len(tasks), len(tasks) - len(todo)) as progress:
-            _train_all(_sort(todo), lanes, num_lanes, is_interrupted, progress)
+            args = lanes, digest, num_lanes, is_interrupted, progress
+            _train_all(_sort(todo), *args)
         outcomes = [_read_outcome(task) for task in tasks]
         files.write(directory / "sweep.csv", to_csv(plan, outcomes))
     return outcomes
@@ -168,10 +169,6 @@ def _make_lanes(
     return programs.Lanes([task.config for task in tasks], dataset, strategy)
 
 
-def _hash(dataset: data.Dataset) -> str:
-    return records.hash_data([dataset.train, dataset.validation, dataset.test])
-
-
 def _sort(tasks: Sequence[_Task]) -> list[_Task]:
     """Returns the tasks sorted by program, then by seed."""
     keys = [programs.get_program(task.config) for task in tasks]
@@ -184,6 +181,7 @@ def _sort(tasks: Sequence[_Task]) -> list[_Task]:
 def _train_all(
     tasks: Sequence[_Task],
     lanes: programs.Lanes,
+    digest: str,
     num_lanes: int,
     is_interrupted: Callable[[], int],
     progress: console.SweepProgress,
@@ -199,7 +197,7 @@ def _train_all(
             while not stopped.is_set():
                 task = todo.get_nowait()
                 with lanes.take(task.config) as lane:
-                    _train_one(task, lane, is_stopped, progress)
+                    _train_one(task, lane, digest, is_stopped, progress)
         except queue.Empty:
             pass
         except BaseException:
@@ -220,6 +218,7 @@ def _train_all(
 def _train_one(
     task: _Task,
     lane: programs.Lane,
+    digest: str,
     is_stopped: Callable[[], bool],
     progress: console.SweepProgress,
 ) -> None:
@@ -227,7 +226,9 @@ def _train_one(
     label = f"{task.setting}, seed {task.config.seed}"
     bar = progress.watch(label, task.config.epochs, run.loop.steps_per_epoch)
     trained = runs.make_trainer(run, task.path, histograms=False, log=print)
-    trained.data_hashes = [_hash(run.dataset)]
+    if task.config.train_examples is not None:  # Else the run's data are the sweep's.
+        digest = records.hash_dataset(run.dataset)
+    trained.data_hashes = [digest]
     with directories.claim(task.path, overwrite=True) as claim:
         claim.prepare()
         text = inputs.describe(run.dataset).to_json()
