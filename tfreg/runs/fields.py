@@ -7,6 +7,7 @@
 The trap: JSON has no tuples, and writes 1.0 as 1 if asked to.
 """
 
+import collections
 import dataclasses
 import json
 import math
@@ -150,8 +151,8 @@ def parse_json(text: str) -> Any:
     """
 
     def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        counts = collections.Counter(name for name, _ in pairs)
+        twice = next((name for name, count in counts.items() if count > 1), None)
         if twice is not None:
             raise ValueError(f"{twice!r} twice")
         return dict(pairs)
