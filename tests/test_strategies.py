@@ -163,18 +163,24 @@ def train_by_own_flags(flags):
     return train([*flags, *json.loads(pathlib.Path("flags.json").read_text())])
 
 
+def check_refused(tmp_path, run, name, texts, status, message):
+    """Checks that two workers with a file of their own end before a step."""
+    for i, text in enumerate(texts):
+        (tmp_path / f"worker{i}").mkdir()
+        (tmp_path / f"worker{i}" / name).write_text(text)
+    workers = start_workers(tmp_path, 2, run, [*FLAGS, "--strategy=multi_worker"])
+    statuses = [worker.wait() for worker in workers]
+    assert statuses == [status, status], workers[0].read_errors()
+    for worker in workers:
+        assert message in worker.read_errors()
+    assert not (tmp_path / "worker0" / "runs").exists()
+
+
 @pytest.mark.slow
 def test_workers_with_other_settings_end_before_a_step(tmp_path):
-    for i in range(2):
-        (tmp_path / f"worker{i}").mkdir()
-        own = [f"--learning_rate={0.001 * (i + 1)}"]
-        (tmp_path / f"worker{i}" / "flags.json").write_text(json.dumps(own))
-    flags = [*FLAGS, "--strategy=multi_worker"]
-    workers = start_workers(tmp_path, 2, train_by_own_flags, flags)
-    assert [worker.wait() for worker in workers] == [2, 2], workers[0].read_errors()
-    for worker in workers:
-        assert "worker 1 with learning_rate 0.002, not 0.001" in worker.read_errors()
-    assert not (tmp_path / "worker0" / "runs").exists()
+    flags = [json.dumps([f"--learning_rate={0.001 * (i + 1)}"]) for i in range(2)]
+    message = "worker 1 with learning_rate 0.002, not 0.001"
+    check_refused(tmp_path, train_by_own_flags, "flags.json", flags, 2, message)
 
 
 def train_on_own_points(flags):
@@ -189,15 +195,8 @@ def train_on_own_points(flags):
 
 @pytest.mark.slow
 def test_workers_with_other_data_end_before_a_step(tmp_path):
-    for i in range(2):
-        (tmp_path / f"worker{i}").mkdir()
-        (tmp_path / f"worker{i}" / "count.txt").write_text(str(60 + i))
-    flags = [*FLAGS, "--strategy=multi_worker"]
-    workers = start_workers(tmp_path, 2, train_on_own_points, flags)
-    assert [worker.wait() for worker in workers] == [3, 3], workers[0].read_errors()
-    for worker in workers:
-        assert "same data, got others on worker 1" in worker.read_errors()
-    assert not (tmp_path / "worker0" / "runs").exists()
+    message = "same data, got others on worker 1"
+    check_refused(tmp_path, train_on_own_points, "count.txt", ["60", "61"], 3, message)
 
 
 @pytest.mark.slow
