@@ -124,11 +124,9 @@ class Dense(base.Layer):
             shape, dtype = [outputs.shape[-1]], outputs.dtype
             bias = self.get_variable("bias", shape, initializers.zeros, dtype=dtype)
             outputs = tf.nn.bias_add(outputs, tf.cast(bias, dtype))
-        return (
-            outputs
-            if self.activation is None
-            else scopes.convert(self.activation)(outputs)
-        )
+        if self.activation is None:
+            return outputs
+        return scopes.convert(self.activation)(outputs)
 
 
 class Conv2D(Dense):

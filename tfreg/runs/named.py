@@ -24,7 +24,6 @@ from tfreg.runs import calls, config, inputs, own
 
 _ERRORS = (TypeError, ValueError, IndexError, KeyError, tf.errors.OpError)
 _TAKE_PROBABILITIES = ("Dice", "KLDivergence", "Tversky")  # Without from_logits.
-_SPARSE = re.compile("Sparse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +93,9 @@ def make_loss(settings: config.Config, dataset: data.Dataset) -> losses.DataLoss
         loss = _Loss(own.find("loss", text), task)
     else:
         made = _make("loss", text, tf.keras.losses, tf.keras.losses.Loss)
-        is_hot = task.kind == "classification" and not _SPARSE.match(
-            type(made).__name__
-        )
         takes = type(made).__name__ in _TAKE_PROBABILITIES
         takes |= not getattr(made, "from_logits", True)
-        count = dataset.num_classes if is_hot else None
+        count = _count_hot(made, dataset.num_classes)
         loss = _Loss(losses.take_each(made), task, count, takes)
     y = tf.constant(dataset.train.y[:2])
     width = dataset.num_classes or int(np.prod(y.shape[1:]))
@@ -110,6 +106,11 @@ def make_loss(settings: config.Config, dataset: data.Dataset) -> losses.DataLoss
     if not shape.rank or shape[0] != len(y):
         raise _refuse("loss", text, task, f"losses of shape {shape} for {len(y)} rows")
     return loss
+
+
+def _count_hot(made: Any, num_classes: int | None) -> int | None:
+    """Returns the width of one-hot targets of a Keras loss or metric; None: others."""
+    return None if type(made).__name__.startswith("Sparse") else num_classes
 
 
 def make_metrics(
@@ -170,10 +171,10 @@ def _make_metric(text: str) -> Any:
 def _convert(metric: Any, task: tasks.Task, num_classes: int | None) -> Any:
     """Returns a metric that is updated with classes and logits."""
     update = metric.update_state
-    is_hot = num_classes and not _SPARSE.match(type(metric).__name__)
+    count = _count_hot(metric, num_classes)
 
     def convert(y: Any, outputs: Any, sample_weight: Any = None) -> Any:
-        y = tf.one_hot(y, num_classes) if is_hot else y
+        y = y if count is None else tf.one_hot(y, count)
         return update(y, to_probabilities(task, outputs), sample_weight=sample_weight)
 
     metric.update_state = convert

@@ -41,7 +41,7 @@ def use(precision: str) -> None:
 
 def is_deterministic() -> bool:
     """Returns whether the same training has the same bits: on CPUs always."""
-    return not _list_gpus() or _tensorflow.is_deterministic()
+    return not _list_gpus() or is_enabled()
 
 
 def is_enabled() -> bool:
@@ -87,7 +87,7 @@ def explain() -> Iterator[None]:
         yield
     except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError) as error:
         text = str(error.message)
-        if not _tensorflow.is_deterministic() or "determinis" not in text:
+        if not is_enabled() or "determinis" not in text:
             raise
         lines = [line.strip() for line in text.splitlines() if "determinis" in line]
         reason = re.sub(r"\s+", " ", lines[0])[:200]

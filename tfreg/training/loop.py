@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg import _checks, _tensorflow, data
+from tfreg import _checks, data
 from tfreg.collections import ownership
 from tfreg.training import (
     batches,
@@ -33,7 +33,7 @@ from tfreg.training import (
     step,
 )
 
-_function = functools.partial(tf.function, autograph=False)  # Step has what it needs.
+_function = functools.partial(tf.function, autograph=False)  # A step converts itself.
 
 
 class Loop:
@@ -137,7 +137,7 @@ class Loop:
         terms = ownership.Model(self.step.model, keras=True).get_terms()
         named = [(term.name, id(term.regularizer)) for term in terms]
         variables = map(id, self.step.adapted.trainable_variables)
-        return [*variables, *named, _tensorflow.is_deterministic()]
+        return [*variables, *named, exactness.is_enabled()]
 
     def _trace_forward(self, described: list[Any]) -> None:
         """Traces the forward pass, and makes zeros in the structure of its sums."""
@@ -184,7 +184,7 @@ class Loop:
             return compiling.Mode(self._compile, ("chosen by the caller",))
         device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         # Most reasons are in the forward pass, of which there is a trace already.
-        exact = _tensorflow.is_deterministic()
+        exact = exactness.is_enabled()
         mode = compiling.choose(self._graph, device, exact, any_dimensions=True)
         if mode.name == "graph":
             return mode

@@ -10,6 +10,7 @@ a collective inside XLA, which can't run it, or one collective for each variable
 is slow.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -95,18 +96,13 @@ class SharedSteps:
         self._backward: Callable = self._run_backward
         self._both: Callable = self._run_both
         # A function can't sum over the replicas, compiled or not.
+        trace = functools.partial(tf.function, autograph=False, jit_compile=xla)
         if not train_step.optimizer.sums_over_replicas:
-            self._update = tf.function(
-                self._run_update, autograph=False, jit_compile=xla
-            )
+            self._update = trace(self._run_update)
         if not _sums_over_replicas(train_step.adapted.model):
-            self._backward = tf.function(
-                self._run_backward, autograph=False, jit_compile=xla
-            )
+            self._backward = trace(self._run_backward)
             if not train_step.optimizer.sums_over_replicas:
-                self._both = tf.function(
-                    self._run_both, autograph=False, jit_compile=xla
-                )
+                self._both = trace(self._run_both)
 
     def __call__(
         self,
