@@ -8,14 +8,19 @@ omits those of tf.Modules, and both skip lists in plain objects.
 
 import inspect
 import itertools
+import operator
 import re
 import sys
-from collections.abc import ItemsView, Iterable, Mapping, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfreg.collections import terms
+
+# Types of values that hold nothing, which a walk needn't look at.
+_PLAIN = frozenset({bool, float, int, str, types.FunctionType, types.NoneType})
 
 
 def name_parts(model: Any) -> list[tuple[str, Any]]:
@@ -38,18 +43,19 @@ def name_parts(model: Any) -> list[tuple[str, Any]]:
     waiting: list[tuple[str, Any, tuple[int, ...]]] = [("", model, ())]
     for path, item, holders in waiting:  # The list grows during the loop.
         inside = (*holders, id(item))
+        children: Iterable[tuple[Any, Any]] = ()
         if isinstance(item, Mapping):
             children = item.items()
         elif isinstance(item, list | tuple | set | frozenset):
-            children = enumerate(item)  # type: ignore[assignment]
+            children = enumerate(item)
         elif terms.is_variable(item) or is_module(item):
             named.append((path, item))
             children = _get_attributes(item)
             # A tf.Module is listed under every path; Keras has names of its own.
             if id(item) in walked and not isinstance(item, tf.Module):
                 continue
-        else:
-            children = _get_attributes(item) if item is model else ()  # type: ignore
+        elif item is model:
+            children = _get_attributes(item)
         walked.add(id(item))
         if id(item) not in holders:
             waiting += [(_join(path, key), value, inside) for key, value in children]
@@ -74,11 +80,18 @@ def get_listed(model: Any, name: str) -> Sequence[Any]:
         return ()
 
 
-def _get_attributes(item: Any) -> ItemsView[str, Any]:
-    attributes = {} if terms.is_variable(item) else getattr(item, "__dict__", {})
-    # TensorFlow's tracking attributes only repeat the others.
-    kept = {k: v for k, v in sorted(attributes.items()) if not k.startswith("_self_")}
-    return kept.items()
+def _get_attributes(item: Any) -> Iterable[tuple[str, Any]]:
+    if terms.is_variable(item):
+        return ()
+    # Of a Keras layer's attributes two thirds are plain values.
+    kept = [
+        pair
+        for pair in getattr(item, "__dict__", {}).items()
+        if type(pair[1]) not in _PLAIN
+        # TensorFlow's tracking attributes only repeat the others.
+        and not pair[0].startswith("_self_")
+    ]
+    return sorted(kept, key=operator.itemgetter(0))
 
 
 def _join(path: str, key: Any) -> str:

@@ -183,19 +183,27 @@ class Adapted:
     @property
     def trainable_variables(self) -> list[tf.Variable]:
         """The variables to train: the model's own first, then those it doesn't list."""
-        return self._list_variables(trainable=True)
+        return self.list_variables(trainable=True)
 
     @property
     def variables(self) -> list[tf.Variable]:
         """All variables, with statistics and the states of random numbers."""
-        return self._list_variables(trainable=False)
+        return self.list_variables(trainable=False)
 
-    def _list_variables(self, trainable: bool) -> list[tf.Variable]:
+    def list_variables(
+        self, trainable: bool, listed: Sequence[Any] | None = None
+    ) -> list[tf.Variable]:
+        """Returns all variables, or those to train.
+
+        Args:
+            trainable: whether to return only those that are trained.
+            listed: `parts.list_parts` of the model; None: walks once more.
+        """
         name = "trainable_variables" if trainable else "variables"
         own = list(map(parts.unwrap, parts.get_listed(self.model, name)))
         if not _is_inherited(self.model, name):
             return own
-        listed = parts.list_parts(self.model)
+        listed = parts.list_parts(self.model) if listed is None else listed
         keras = parts.list_keras_variables(listed, trainable)
         others = list(map(parts.unwrap, keras))
         if not isinstance(self.model, tf.Module) or any(map(parts.is_keras, listed)):

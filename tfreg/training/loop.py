@@ -134,10 +134,10 @@ class Loop:
 
     def _describe(self) -> list[Any]:
         """Returns what the compiled functions depend on: variables and penalties."""
-        terms = ownership.Model(self.step.model, keras=True).get_terms()
-        named = [(term.name, id(term.regularizer)) for term in terms]
-        variables = map(id, self.step.adapted.trainable_variables)
-        return [*variables, *named, exactness.is_enabled()]
+        model = ownership.Model(self.step.model, keras=True)
+        named = [(term.name, id(term.regularizer)) for term in model.get_terms()]
+        variables = self.step.adapted.list_variables(True, model.parts)
+        return [*map(id, variables), *named, exactness.is_enabled()]
 
     def _trace_forward(self, described: list[Any]) -> None:
         """Traces the forward pass, and makes zeros in the structure of its sums."""

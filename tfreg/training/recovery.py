@@ -34,7 +34,7 @@ class Guard:
     """Runs the calls of a loop, and undoes what fails.
 
     Args:
-        train_step: the training step, with all its variables.
+        train_step: the training step, with all its variables, as it is compiled.
         feed: what the calls come from.
         run: (call, epoch, sums so far) -> the outcome of the steps.
         sums: zeros.
@@ -52,6 +52,11 @@ class Guard:
     ) -> None:
         self._step, self._feed, self._run = train_step, feed, run
         self._is_finite = tf.function(_check_finite, autograph=False)
+        self._copy_variables = tf.function(self._read_variables, autograph=False)
+        # Once: a walk through 150 layers takes as long as one of their steps.
+        self._variables = list_variables(train_step, train_step.get_state())
+        trained = train_step.adapted.trainable_variables
+        self._weights = [v for v in trained if v.dtype.is_floating]
         self.sums = sums
 
     def run(self, call: feeding.Call, epoch: int) -> Done:
@@ -102,23 +107,18 @@ class Guard:
 
     def _succeeded(self, done: Done) -> bool:
         # A ReLU may hide the NaN weights of an earlier step from the last one's report.
-        variables = self._step.adapted.trainable_variables
-        weights = [v for v in variables if v.dtype.is_floating]
-        scalars = _get_scalars(*done)
-        return find_nonfinite(scalars) is None and bool(self._is_finite(weights))
+        is_finite = find_nonfinite(_get_scalars(*done)) is None
+        return is_finite and bool(self._is_finite(self._weights))
 
     def _name_step(self, error: Any) -> data.DataError:
         number = int(self._step.optimizer.step.numpy())
         return data.DataError(f"{error} (after step {number})")
 
-    def _get_variables(self) -> list[tf.Variable]:
-        return list_variables(self._step, self._step.get_state())
-
-    def _copy_variables(self) -> list[tf.Tensor]:
-        return [tf.identity(variable) for variable in self._get_variables()]
+    def _read_variables(self) -> list[tf.Tensor]:
+        return [tf.identity(variable) for variable in self._variables]
 
     def _restore_variables(self, values: list[tf.Tensor]) -> None:
-        for variable, value in zip(self._get_variables(), values, strict=True):
+        for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
 
