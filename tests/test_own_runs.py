@@ -327,7 +327,8 @@ def test_what_is_thawed_by_hand_keeps_its_slots_over_a_resume(tmp_path):
 
         loss = tfreg.losses.sparse_softmax_cross_entropy
         step = tfreg.Step(model, loss, optimizers.adam(1e-2))
-        loop = tfreg.Loop(step, make_split(), BATCH, seed=0, steps_per_call=3)
+        given = {"steps_per_call": 3, "compile": "graph"}
+        loop = tfreg.Loop(step, make_split(), BATCH, seed=0, **given)
         return tfreg.Trainer(loop, directory=directory, hooks=[thaw])
 
     alone, first = make(tmp_path / "alone"), make(tmp_path / "a")
@@ -341,13 +342,13 @@ def test_what_is_thawed_by_hand_keeps_its_slots_over_a_resume(tmp_path):
 
 SCRIPT = """
 import sys, numpy as np, tfreg
-x = np.random.default_rng(0).normal(size=(4000, 6)).astype(np.float32)
+x = np.random.default_rng(0).normal(size=(3200, 6)).astype(np.float32)
 split = tfreg.data.Split(x, np.int32(x[:, 0] > 0))
 model = tfreg.models.MLP([8, 2], seed=0)
 step = tfreg.Step(model, tfreg.losses.sparse_softmax_cross_entropy,
                   tfreg.optimizers.adam(1e-3), after=[tfreg.optimizers.ema(0.9)])
 loop = tfreg.Loop(step, split, 8, seed=0, steps_per_call=20)
-trainer = tfreg.Trainer(loop, split, sys.argv[1], checkpoint_every="40")
+trainer = tfreg.Trainer(loop, split, sys.argv[1], checkpoint_every="100")
 trainer.run(int(sys.argv[2]))
 np.savez(sys.argv[3], *[v.numpy() for v in model.variables])
 """
@@ -379,13 +380,13 @@ def wait_for_steps(directory, step):
 
 @pytest.mark.slow
 def test_a_script_killed_and_interrupted_ends_as_the_script_left_alone(tmp_path):
-    alone = start(tmp_path, tmp_path / "alone", 8, tmp_path / "alone.npz")
+    alone = start(tmp_path, tmp_path / "alone", 4, tmp_path / "alone.npz")
     assert alone.wait() == 0, alone.stderr.read()
     numbers = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
     for number, step, status in zip(
-        numbers, (40, 400, 1500), (-9, 143, 130), strict=True
+        numbers, (100, 300, 700), (-9, 143, 130), strict=True
     ):
-        job = start(tmp_path, tmp_path / "a", 8, tmp_path / "a.npz")
+        job = start(tmp_path, tmp_path / "a", 4, tmp_path / "a.npz")
         wait_for_steps(tmp_path / "a", step)
         job.send_signal(number)
         _, errors = job.communicate()
@@ -393,7 +394,7 @@ def test_a_script_killed_and_interrupted_ends_as_the_script_left_alone(tmp_path)
         if status > 0:
             assert f"interrupted by {signal.Signals(number).name}: saved in" in errors
             assert "Traceback" not in errors
-    last = start(tmp_path, tmp_path / "a", 8, tmp_path / "a.npz")
+    last = start(tmp_path, tmp_path / "a", 4, tmp_path / "a.npz")
     assert last.wait() == 0, last.stderr.read()
     with np.load(tmp_path / "a.npz") as got, np.load(tmp_path / "alone.npz") as want:
         for name in want.files:

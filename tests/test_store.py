@@ -458,11 +458,11 @@ def use_a_model(i):
         tf.function(model.__call__, autograph=False).get_concrete_function(x)
 
 
-def test_500_models_leave_nothing_in_the_store_and_no_objects():
+def test_100_models_leave_nothing_in_the_store_and_no_objects():
     for i in range(20):
         use_a_model(i)
     before = count_objects()
-    for i in range(500):
+    for i in range(100):
         use_a_model(i)
     after = count_objects()
     assert tfreg.get_all_collection_keys() == []
