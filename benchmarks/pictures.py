@@ -21,12 +21,14 @@ from absl import app, flags
 
 import tfreg
 from tfreg.data import augment
+from tfreg.runs import hooks
 
 _FOLDER = flags.DEFINE_string("folder", None, "of train/ and test/", required=True)
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "epochs of tfreg", lower_bound=1)
 _FIT_EPOCHS = flags.DEFINE_integer("fit_epochs", 2, "epochs of fit", lower_bound=0)
 _SCALES = flags.DEFINE_list("scales", ["0", "2e-4"], "scales of L2, contrib's")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of weights, order and augmentation")
+_DIRECTORY = flags.DEFINE_string("directory", None, "of runs, resumed after a kill")
 BATCH, RATE = 128, 0.1
 
 
@@ -71,7 +73,7 @@ def make_schedule(num_steps: int) -> keras.optimizers.schedules.LearningRateSche
 
 
 def train(source: tfreg.data.Indexed, test: tfreg.data.Split, scale: float) -> float:
-    """Trains by tfreg; prints each epoch, and returns the seconds of the last."""
+    """Trains by tfreg; prints each epoch, and returns the median of their seconds."""
     model = make_model()
     if scale:
         tfreg.rules.apply(f"l2({scale})@kernel", model)
@@ -81,18 +83,27 @@ def train(source: tfreg.data.Indexed, test: tfreg.data.Split, scale: float) -> f
     step = tfreg.Step(model, loss, optimizer)
     changes = [augment.flip(), augment.crop(4)]
     loop = tfreg.Loop(step, source, BATCH, _SEED.value, augment=changes)
-    for epoch in range(_EPOCHS.value):
-        began = time.perf_counter()
-        report = loop.train(epoch)
-        seconds = time.perf_counter() - began
-        accuracy = loop.evaluate(test).metrics["accuracy"]
-        print(
-            f"tfreg, L2 {scale:g}, epoch {epoch + 1}: {seconds:.1f} s, loss "
-            f"{report.loss:.4f}, penalty {report.regularization:.4f}, accuracy "
-            f"{report.metrics['accuracy']:.4f}, test {accuracy:.4f}",
-            flush=True,
-        )
-    return seconds
+    spent: list[float] = []
+    times = {hooks.EpochEnded: time.perf_counter()}
+
+    def show(event: hooks.Event) -> None:
+        times[type(event)], began = time.perf_counter(), times[hooks.EpochEnded]
+        if isinstance(event, hooks.EpochEnded):
+            spent.append(times[hooks.StepsEnded] - began)
+            print(
+                f"tfreg, L2 {scale:g}, epoch {event.epoch + 1}: {spent[-1]:.1f} s, "
+                f"loss {event.train.loss:.4f}, penalty "
+                f"{event.train.regularization:.4f}, accuracy "
+                f"{event.train.metrics['accuracy']:.4f}, test "
+                f"{event.validation.metrics['accuracy']:.4f}",
+                flush=True,
+            )
+
+    directory = _DIRECTORY.value and os.path.join(_DIRECTORY.value, f"l2_{scale:g}")
+    trainer = tfreg.Trainer(loop, test, directory, hooks=[show])
+    result = trainer.run(_EPOCHS.value)
+    print(f"tfreg, L2 {scale:g}: test {result['validation']['accuracy']:.4f}")
+    return float(np.median(spent))
 
 
 def fit() -> float:
@@ -123,7 +134,7 @@ def fit() -> float:
 
 
 def main(_: list[str]) -> None:
-    """Prints each epoch, then the ratio of the last epochs' times."""
+    """Prints each epoch, then the ratio of the median epochs' times."""
     print(f"`{shlex.join(['python', *sys.argv])}`: batch {BATCH}, SGD with momentum")
     names = (os.path.join(_FOLDER.value, name) for name in ("train", "test"))
     pictures, test = next(names), tfreg.data.load_images(next(names))
