@@ -121,13 +121,14 @@ def _get_old(note: Note) -> str:
 
 
 def _rewrite_once(source: bytes, links: project.Links, stand_in: bool) -> Result:
-    if not links.origins and not _TF1.search(source):
+    if not (links.origins or links.names or _TF1.search(source)):
         return Result(source)
     wrapper = metadata.MetadataWrapper(cst.parse_module(source))
     resolver = Resolver(wrapper, links.origins)
     local = imports.choose_names(resolver, links.origins)
-    work = Work(resolver, local, links.taken)
-    module = wrapper.module.visit(Rewriter(work, stand_in))
+    forms = versions.list_forms(set(resolver.list_names()), links.names)
+    work = Work(resolver, local, links.taken, is_tf1=bool(forms))
+    module = wrapper.module.visit(Rewriter(work, stand_in, forms))
     module = imports.finish(module, work, links.origins)
     changes, remarks, left = work.list_notes()
     return Result(module.bytes if changes else source, changes, remarks, left)
@@ -136,12 +137,12 @@ def _rewrite_once(source: bytes, links: project.Links, stand_in: bool) -> Result
 class Rewriter(cst.CSTTransformer):
     """Rewrites the expressions of a file, but not its imports."""
 
-    def __init__(self, work: Work, stand_in: bool):
+    def __init__(self, work: Work, stand_in: bool, forms: Sequence[str]):
         super().__init__()
         self._work = work
         self._stand_in = stand_in  # Whether contrib's aliases get stand-ins.
         self._resolver = work.resolver
-        self._is_tf1 = versions.is_tf1(work.resolver)
+        self._forms = forms  # The names that have TF1's meaning.
 
     def visit_Import(self, node: cst.Import) -> bool:
         self._work.imports.append(node)
@@ -225,7 +226,8 @@ class Rewriter(cst.CSTTransformer):
     def _modernize(self, original, updated, target: str):
         """Returns today's name for one of TF 0.x."""
         after = self._work.move(original, updated, target)
-        advice = names.find_advice(names.normalize(target))
+        full = f"tensorflow{target.removeprefix('tf')}"
+        advice = names.find_advice(names.normalize(full))
         if advice is not None:
             self._work.leave(original, advice, get_text(after))
         return after
@@ -313,7 +315,7 @@ class Rewriter(cst.CSTTransformer):
         step = steps.port_step(self._work, original_node, updated_node, name)
         if step is not None:
             return step
-        if self._is_tf1 and name in versions.FORMS:
+        if name is not None and name in self._forms:
             return versions.port(self._work, original_node, updated_node, name)
         eager.check_call(self._work, original_node, name)
         if name is not None:
