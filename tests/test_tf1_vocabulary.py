@@ -114,6 +114,7 @@ def test_sizes_may_be_numpys():
         x = tf1.layers.conv2d(x, np.int64(3), np.int32(3), stride=np.int64(2))
         x = tf1.layers.max_pool2d(x, np.int64(2), np.int64(1))
         x = tf1.core_layers.conv2d(x, np.int64(2), np.int64(1))
+        x = tf1.core_layers.conv2d(x, 4 / 2, 1)  # As TF1's Dimension took it.
         return tf1.layers.fully_connected(tf1.layers.flatten(x), np.prod([2, 3]))
 
     assert tf1.Model(forward)(tf.ones([2, 8, 8, 1])).shape == (2, 6)
