@@ -145,12 +145,24 @@ def test_a_file_means_what_the_files_that_import_it_do(port, old, forms):
     assert read("lone.py") == FORWARD  # May be TensorFlow 2's.
 
 
-def test_a_session_in_a_file_without_tensorflow_is_reported(port):
-    _, report = port(
-        net=FORWARD,
-        train=GRAPH.format(""),
-        look="import train\n\n\ndef f(sess, y):\n    return sess.run(y)\n",
+def test_private_modules_that_are_there_stop_no_import():
+    source = (
+        "from tensorflow.python.framework import constant_op, dtypes, tensor_shape\n"
+        "from tensorflow.python.ops import array_ops, control_flow_ops, init_ops, nn\n"
+        "ONE = constant_op.constant(1, dtypes.int32)\n"
+        "START = init_ops.ones_initializer(), nn.relu, array_ops.zeros\n"
     )
+    left = rewriting.rewrite(source.encode()).left
+    assert len(left) == 5 and not any(note.fails_at_import for note in left)
+    exec(source, {})  # The truth.
+
+
+def test_a_session_in_a_file_without_tensorflow_is_reported(port):
+    look = "import train\n\n\ndef f(sess, y):\n    return sess.run(y)\n"
+    _, report = port(net=FORWARD, train=GRAPH.format(""), look=look)
+    assert "look.py:5: sess.run" in report
+    train = "import net\n"  # Written by hand, and no sign of TF1 is left in it.
+    _, report = port(net=read("net.py"), train=train, look=look)
     assert "look.py:5: sess.run" in report
 
 

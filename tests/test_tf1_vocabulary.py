@@ -88,6 +88,8 @@ def collect_end_points(t, x):
     x = t.layers.collect_named_outputs("outs", "twice/", 2.0 * x)
     x = t.layers.append_tensor_alias(x, "scaled")
     assert t.layers.last_dimension(x.shape, min_rank=4) == 3
+    for keys, expected in [("a", "a"), ({"w": ["b"]}, ["b"]), ({}, None), (None, None)]:
+        assert t.layers.get_variable_collections(keys, "w") == expected
     x = t.layers.separable_conv2d(x, None, 3, 2, stride=1)
     return t.layers.max_pool2d(x, 2, 1, outputs_collections="outs")
 

@@ -29,7 +29,7 @@ class Links:
         origins: name or dotted name that comes from another module -> its full name.
         taken: names that other modules take from this one.
         names: what this one and all that import it, or that it imports, take from
-            packages: full names of TensorFlow, and the packages.
+            packages, by full names.
     """
 
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -206,7 +206,8 @@ class Project:
         for name in module.all or ():
             self._taken[path].add(name)
         bound = filter(None, module.bound.values())
-        self._names[path] = {source.module for source in (*module.stars, *bound)}
+        imported = (*module.stars, *bound)
+        self._names[path] = {f"{s.module}.{s.name}".rstrip(".") for s in imported}
         origins = {}
         for text in module.used:
             name = self._follow(path, text, {path})

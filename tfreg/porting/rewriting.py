@@ -30,12 +30,23 @@ from tfreg.porting import (
     totals,
     versions,
 )
-from tfreg.porting.resolution import Resolver, get_dotted, get_first, get_stand_in
+from tfreg.porting.resolution import (
+    STAND_IN,
+    Resolver,
+    get_dotted,
+    get_first,
+    get_stand_in,
+)
 from tfreg.porting.work import Note, Work, get_text, is_at_import, shorten
 
 _ALONE = project.Links()
 # What may be of TensorFlow 1, or be left of it after a port.
 _TF1 = re.compile(rb"tensorflow|tf_slim|tfreg")
+# Private modules that TensorFlow 2 still has, with what TF1 code takes from them.
+_PRIVATE = re.compile(
+    r"tf\.python\.(framework\.(constant_op|dtypes|errors_impl|ops|random_seed|tensor_shape)"
+    r"|ops\.(array|check|clip|control_flow|init|math|nn|random|sparse|state)_ops|ops\.nn)\."
+)
 _FLOW = ("tf.while_loop", "tf.cond", "tf.case", "tf.map_fn", "tf.scan", "tf.foldl")
 _UPDATES = "leave it out: batch_norm updates its averages when it is called"
 _VARIABLE = (
@@ -127,7 +138,8 @@ def _rewrite_once(source: bytes, links: project.Links, stand_in: bool) -> Result
     resolver = Resolver(wrapper, links.origins)
     local = imports.choose_names(resolver, links.origins)
     forms = versions.list_forms(set(resolver.list_names()), links.names)
-    work = Work(resolver, local, links.taken, is_tf1=bool(forms))
+    is_tf1 = bool(forms) or not links.names.isdisjoint(["tfreg.tf1", STAND_IN])
+    work = Work(resolver, local, links.taken, is_tf1)
     module = wrapper.module.visit(Rewriter(work, stand_in, forms))
     module = imports.finish(module, work, links.origins)
     changes, remarks, left = work.list_notes()
@@ -293,7 +305,8 @@ class Rewriter(cst.CSTTransformer):
             return updated
         called = getattr(parent, "func", None) is original
         if called or not self._fails_at_import(original, name):
-            self._work.leave(original, advice)
+            fails = _PRIVATE.match(name) is None
+            self._work.leave(original, advice, fails_at_import=fails)
             return updated
         self._work.leave(original, advice, shorten(full), False)
         return self._work.stand_in(original, updated, full)

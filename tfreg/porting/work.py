@@ -45,7 +45,7 @@ class Work:
         totals: expression that adds all penalties -> the loss that it adds them to.
         imports: the imports, in order.
         taken: the names that other modules take from this one.
-        is_tf1: whether the file, or one that it shares imports with, is TF1 code.
+        is_tf1: whether the file, or one that it shares imports with, is or was TF1's.
         gone: the expressions that are left out.
     """
 
