@@ -91,9 +91,7 @@ def batch_norm(
     inputs = tf.convert_to_tensor(inputs)
     fused = fused is not False and inputs.shape.rank in (2, 4)
     norm = Norm(decay, epsilon, is_training, fused, data_format)
-    starts, moving = _choose_starts(
-        center, scale, param_initializers or {}, param_regularizers or {}
-    )
+    starts, moving = _find_starts(center, scale, param_initializers, param_regularizers)
     with variable_scopes.variable_scope(scope, "BatchNorm", reuse=reuse) as var_scope:
         make = weights.Maker(
             inputs.dtype, variables_collections, trainable, replace=True
@@ -162,13 +160,14 @@ def check_unset(**arguments: Any) -> None:
 Start = tuple[Any, ...]
 
 
-def _choose_starts(
+def _find_starts(
     center: bool,
     scale: bool,
-    initializers: Mapping[str, Initializer],
-    regularizers: Mapping[str, Regularizer],
+    initializers: Mapping[str, Initializer] | None,
+    regularizers: Mapping[str, Regularizer] | None,
 ) -> tuple[dict[str, Start], tuple[Initializer, Initializer]]:
     """Returns how beta and gamma start, and the moving averages."""
+    initializers, regularizers = initializers or {}, regularizers or {}
     starts = {
         name: (initializers.get(name, start), regularizers.get(name)) if is_used else ()
         for name, start, is_used in [("beta", ZEROS, center), ("gamma", ONES, scale)]
