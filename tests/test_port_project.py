@@ -124,6 +124,48 @@ def test_what_tensorflow_2_means_otherwise_is_rewritten_in_tf1_code(line, ported
     assert rewriting.rewrite(modern).source == modern
 
 
+FORWARD = (
+    "import tensorflow as tf\n\n\ndef f(x):\n"
+    "    return tf.nn.dropout(x, 0.9), tf.Variable(x)\n"
+)
+GRAPH = "import net\nimport tensorflow as tf\nx = tf.{}placeholder('float32', [2])\n"
+
+
+@pytest.mark.parametrize(
+    "old, forms",
+    [
+        ("", "tf.compat.v1.nn.dropout(x, 0.9), tf1.Variable(x)"),
+        # After tf_upgrade_v2, which has changed the dropout.
+        ("compat.v1.", "tf.nn.dropout(x, 0.9), tf1.Variable(x)"),
+    ],
+)
+def test_a_file_means_what_the_files_that_import_it_do(port, old, forms):
+    port(net=FORWARD, train=GRAPH.format(old), lone=FORWARD)
+    assert forms in read("net.py")
+    assert read("lone.py") == FORWARD  # May be TensorFlow 2's.
+
+
+def test_private_modules_that_are_there_stop_no_import():
+    source = (
+        "from tensorflow.python.framework import constant_op, dtypes, tensor_shape\n"
+        "from tensorflow.python.ops import array_ops, control_flow_ops, init_ops, nn\n"
+        "ONE = constant_op.constant(1, dtypes.int32)\n"
+        "START = init_ops.ones_initializer(), nn.relu, array_ops.zeros\n"
+    )
+    left = rewriting.rewrite(source.encode()).left
+    assert len(left) == 5 and not any(note.fails_at_import for note in left)
+    exec(source, {})  # The truth.
+
+
+def test_a_session_in_a_file_without_tensorflow_is_reported(port):
+    look = "import train\n\n\ndef f(sess, y):\n    return sess.run(y)\n"
+    _, report = port(net=FORWARD, train=GRAPH.format(""), look=look)
+    assert "look.py:5: sess.run" in report
+    train = "import net\n"  # Written by hand, and no sign of TF1 is left in it.
+    _, report = port(net=read("net.py"), train=train, look=look)
+    assert "look.py:5: sess.run" in report
+
+
 @pytest.mark.parametrize("sign", ["+", "-", "*", "/"])
 def test_an_operation_on_a_variable_in_place_gives_a_tensor(sign):
     head = "import tensorflow as tf\n\n\ndef f(x):\n"
@@ -232,8 +274,11 @@ def test_changed_signatures_are_rewritten(before, after):
     [
         ("print(tf.log(x).op.name)", "op.name"),
         ("y = tf.nn.relu(tf.log(x)); print(y.name)", "y.name"),
+        ("y = tf.log(x); y = tf.nn.relu(y); print(y.name)", "y.name"),
         ("y = tf.log(x).eval()", "eval"),
         ("tf.summary.scalar('a', x)", "tf.summary.scalar"),
+        ("tf.merge_all_summaries()", "summary.merge_all"),
+        ("i = tf.initialize_all_variables()", "global_variables_initializer"),
         ("g = opt.apply_gradients(tf.log(x))", "opt.apply_gradients"),
         ("r = tf.train.exponential_decay(0.1, s, 1, 0.5)", "exponential_decay"),
         ("r = tf.get_variable('w', [2])", "get_variable"),

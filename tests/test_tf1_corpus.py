@@ -211,15 +211,17 @@ def upgrade(source, name):
     return after.encode()
 
 
+rewrite = functools.cache(rewriting.rewrite)
+
+
 def load_port(name, upgraded=False):
     """Returns the port of a script as a module."""
     source = (CORPUS / f"{name}.py").read_bytes()
     source = upgrade(source, name) if upgraded else source
-    left = tuple(note.name for note in rewriting.rewrite(source).left)
-    assert left == CASES[name].left or upgraded
+    result = rewrite(source)
+    assert tuple(note.name for note in result.left) == CASES[name].left or upgraded
     if CASES[name].cut is not None:
-        source = source.partition(CASES[name].cut.encode())[0]
-    result = rewriting.rewrite(source)
+        result = rewrite(source.partition(CASES[name].cut.encode())[0])
     script = types.ModuleType(name)
     exec(compile(result.source, f"{name}, ported", "exec"), script.__dict__)
     return script
@@ -315,8 +317,9 @@ def compare(case, got, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+# The tests of a name follow one another: they share the original.
 @pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("name", CASES)
 def test_a_port_trains_as_its_original(
     monkeypatch, mended_slim, two_replicas, name, replicas
 ):

@@ -19,7 +19,6 @@ import tf1_originals
 
 import tfreg
 from tfreg import tf1
-from tfreg.porting import rewriting
 
 v1 = tf.compat.v1
 STEPS = 20
@@ -135,7 +134,7 @@ def run_original(name):
 
 def load_port(name):
     """Returns the port of a script as a module."""
-    result = rewriting.rewrite(read(name))
+    result = corpus.rewrite(read(name))
     left = NETWORKS[name].left if name in NETWORKS else ()
     assert tuple(note.name for note in result.left) == left
     script = types.ModuleType(name)
@@ -206,8 +205,9 @@ def start_port(net):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+# The tests of a name follow one another: they share the original.
 @pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_ported_network_trains_as_its_original(
     mended_slim, two_replicas, name, replicas
 ):

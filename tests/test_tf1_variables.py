@@ -1,5 +1,6 @@
 """TF1's variables and scopes, against tf.compat.v1 in a graph."""
 
+import itertools
 import types
 
 import hypothesis
@@ -330,6 +331,13 @@ def test_retraces_find_the_variables():
     assert len(net.variables) == 1
     with pytest.raises(ValueError, match=r"shape of w .*\(3, 2\)"):
         step(tf.ones([2, 4]))
+
+
+def test_a_name_that_each_pass_counts_on_is_refused_in_a_trace():
+    numbers = itertools.count()
+    net = tf1.Model(lambda: tf1.get_variable(f"w_{next(numbers)}", [2]))
+    with pytest.raises(ValueError, match="w_1 must be created in the first pass"):
+        tf.function(net)()
 
 
 def test_a_store_serves_a_function_under_autograph():

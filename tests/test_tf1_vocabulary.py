@@ -88,6 +88,8 @@ def collect_end_points(t, x):
     x = t.layers.collect_named_outputs("outs", "twice/", 2.0 * x)
     x = t.layers.append_tensor_alias(x, "scaled")
     assert t.layers.last_dimension(x.shape, min_rank=4) == 3
+    for keys, expected in [("a", "a"), ({"w": ["b"]}, ["b"]), ({}, None), (None, None)]:
+        assert t.layers.get_variable_collections(keys, "w") == expected
     x = t.layers.separable_conv2d(x, None, 3, 2, stride=1)
     return t.layers.max_pool2d(x, 2, 1, outputs_collections="outs")
 
@@ -114,6 +116,7 @@ def test_sizes_may_be_numpys():
         x = tf1.layers.conv2d(x, np.int64(3), np.int32(3), stride=np.int64(2))
         x = tf1.layers.max_pool2d(x, np.int64(2), np.int64(1))
         x = tf1.core_layers.conv2d(x, np.int64(2), np.int64(1))
+        x = tf1.core_layers.conv2d(x, 4 / 2, 1)  # As TF1's Dimension took it.
         return tf1.layers.fully_connected(tf1.layers.flatten(x), np.prod([2, 3]))
 
     assert tf1.Model(forward)(tf.ones([2, 8, 8, 1])).shape == (2, 6)

@@ -112,12 +112,14 @@ def check_attribute(work: Work, node: cst.Attribute) -> None:
 
 
 def _is_tensor(resolver: Resolver, node: cst.CSTNode) -> bool:
-    """Returns whether an expression is surely what a function of TF1 returned."""
-    value = resolver.find_value(node)
-    if value is node or not isinstance(value, cst.Call):
+    """Returns whether a name has only what functions of TF1 returned, and arguments."""
+    if not isinstance(node, cst.Name):
         return False
-    name = resolver.resolve(value.func) or ""
-    return _TENSORS.fullmatch(name) is not None
+    bindings = resolver.find_bindings(node)
+    values = [v for v in map(resolver.get_value, bindings) if v is not None]
+    names = [resolver.resolve(v.func) for v in values if isinstance(v, cst.Call)]
+    is_known = bool(names) and len(names) == len(values)
+    return is_known and all(_TENSORS.fullmatch(name or "") for name in names)
 
 
 def check_call(work: Work, call: cst.Call, name: str | None) -> None:

@@ -91,8 +91,8 @@ contrib.batch_norm tf1.layers.batch_norm inputs decay center scale epsilon \
     !renorm_clipping -renorm_decay !adjustment
 contrib.utils.convert_collection_to_dict tf1.layers.convert_collection_to_dict \
     collection clear_collection
-contrib.utils.collect_named_outputs tf1.layers.collect_named_outputs collections \
-    alias outputs
+contrib.utils.collect_named_outputs tf1.layers.collect_named_outputs
+contrib.utils.get_variable_collections tf1.layers.get_variable_collections
 contrib.utils.append_tensor_alias tf1.layers.append_tensor_alias tensor alias
 contrib.utils.last_dimension tf1.layers.last_dimension shape min_rank
 contrib.xavier_initializer_conv2d tf1.xavier_initializer uniform seed dtype

@@ -28,10 +28,13 @@ class Links:
     Attributes:
         origins: name or dotted name that comes from another module -> its full name.
         taken: names that other modules take from this one.
+        names: what this one and all that import it, or that it imports, take from
+            packages, by full names.
     """
 
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     taken: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,17 +149,21 @@ class Project:
             stem = path.parent.name if path.name == "__init__.py" else path.stem
             self._by_name.setdefault(stem, []).append(path)
         self._taken: dict[pathlib.Path, set[str]] = {path: set() for path in sources}
+        self._names: dict[pathlib.Path, set[str]] = {}
         self._origins = {path: self._trace(path) for path in sources}
+        self._join_names()
 
     def link(self, path: pathlib.Path) -> Links:
         """Returns what a file shares with the others; nothing for an unknown file."""
         taken = frozenset(self._taken.get(path, ()))
-        return Links(self._origins.get(path, {}), taken)
+        names = frozenset(self._names.get(path, ()))
+        return Links(self._origins.get(path, {}), taken, names)
 
     def list_imported(self, path: pathlib.Path) -> list[pathlib.Path]:
         """Returns the project's modules that a file imports as it is imported."""
         module = self._get(path)
-        sources = [*module.stars, *filter(None, module.bound.values())]
+        bound = filter(None, module.bound.values())
+        sources = [*module.stars, *module.dotted.values(), *bound]
         found = {self._find_module(path, s) for s in sources if not s.local}
         return sorted(file for file in found if file is not None)
 
@@ -198,9 +205,14 @@ class Project:
         module = self._get(path)
         for name in module.all or ():
             self._taken[path].add(name)
+        bound = filter(None, module.bound.values())
+        imported = (*module.stars, *bound)
+        self._names[path] = {f"{s.module}.{s.name}".rstrip(".") for s in imported}
         origins = {}
         for text in module.used:
             name = self._follow(path, text, {path})
+            if isinstance(name, str):
+                self._names[path].add(name)
             first = module.bound.get(text.partition(".")[0])
             # The file's own imports of TensorFlow need no project.
             own = first and (first.local or self._find_module(path, first) is None)
@@ -209,6 +221,16 @@ class Project:
             if isinstance(name, str) and not own:
                 origins[text] = name
         return origins
+
+    def _join_names(self) -> None:
+        """Makes the names of files that import one another the same set."""
+        for path in self._sources:
+            for other in self.list_imported(path):
+                mine, others = self._names[path], self._names[other]
+                if mine is not others:
+                    mine |= others
+                    same = (p for p, names in self._names.items() if names is others)
+                    self._names.update(dict.fromkeys(list(same), mine))
 
     def _find_module(self, path: pathlib.Path, source: _Source):
         whole = self._find(path, source)

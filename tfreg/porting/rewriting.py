@@ -30,12 +30,23 @@ from tfreg.porting import (
     totals,
     versions,
 )
-from tfreg.porting.resolution import Resolver, get_dotted, get_first, get_stand_in
+from tfreg.porting.resolution import (
+    STAND_IN,
+    Resolver,
+    get_dotted,
+    get_first,
+    get_stand_in,
+)
 from tfreg.porting.work import Note, Work, get_text, is_at_import, shorten
 
 _ALONE = project.Links()
 # What may be of TensorFlow 1, or be left of it after a port.
 _TF1 = re.compile(rb"tensorflow|tf_slim|tfreg")
+# Private modules that TensorFlow 2 still has, with what TF1 code takes from them.
+_PRIVATE = re.compile(
+    r"tf\.python\.(framework\.(constant_op|dtypes|errors_impl|ops|random_seed|tensor_shape)"
+    r"|ops\.(array|check|clip|control_flow|init|math|nn|random|sparse|state)_ops|ops\.nn)\."
+)
 _FLOW = ("tf.while_loop", "tf.cond", "tf.case", "tf.map_fn", "tf.scan", "tf.foldl")
 _UPDATES = "leave it out: batch_norm updates its averages when it is called"
 _VARIABLE = (
@@ -121,13 +132,15 @@ def _get_old(note: Note) -> str:
 
 
 def _rewrite_once(source: bytes, links: project.Links, stand_in: bool) -> Result:
-    if not links.origins and not _TF1.search(source):
+    if not (links.origins or links.names or _TF1.search(source)):
         return Result(source)
     wrapper = metadata.MetadataWrapper(cst.parse_module(source))
     resolver = Resolver(wrapper, links.origins)
     local = imports.choose_names(resolver, links.origins)
-    work = Work(resolver, local, links.taken)
-    module = wrapper.module.visit(Rewriter(work, stand_in))
+    forms = versions.list_forms(set(resolver.list_names()), links.names)
+    is_tf1 = bool(forms) or not links.names.isdisjoint(["tfreg.tf1", STAND_IN])
+    work = Work(resolver, local, links.taken, is_tf1)
+    module = wrapper.module.visit(Rewriter(work, stand_in, forms))
     module = imports.finish(module, work, links.origins)
     changes, remarks, left = work.list_notes()
     return Result(module.bytes if changes else source, changes, remarks, left)
@@ -136,12 +149,12 @@ def _rewrite_once(source: bytes, links: project.Links, stand_in: bool) -> Result
 class Rewriter(cst.CSTTransformer):
     """Rewrites the expressions of a file, but not its imports."""
 
-    def __init__(self, work: Work, stand_in: bool):
+    def __init__(self, work: Work, stand_in: bool, forms: Sequence[str]):
         super().__init__()
         self._work = work
         self._stand_in = stand_in  # Whether contrib's aliases get stand-ins.
         self._resolver = work.resolver
-        self._is_tf1 = versions.is_tf1(work.resolver)
+        self._forms = forms  # The names that have TF1's meaning.
 
     def visit_Import(self, node: cst.Import) -> bool:
         self._work.imports.append(node)
@@ -225,7 +238,8 @@ class Rewriter(cst.CSTTransformer):
     def _modernize(self, original, updated, target: str):
         """Returns today's name for one of TF 0.x."""
         after = self._work.move(original, updated, target)
-        advice = names.find_advice(names.normalize(target))
+        full = f"tensorflow{target.removeprefix('tf')}"
+        advice = names.find_advice(names.normalize(full))
         if advice is not None:
             self._work.leave(original, advice, get_text(after))
         return after
@@ -291,7 +305,8 @@ class Rewriter(cst.CSTTransformer):
             return updated
         called = getattr(parent, "func", None) is original
         if called or not self._fails_at_import(original, name):
-            self._work.leave(original, advice)
+            fails = _PRIVATE.match(name) is None
+            self._work.leave(original, advice, fails_at_import=fails)
             return updated
         self._work.leave(original, advice, shorten(full), False)
         return self._work.stand_in(original, updated, full)
@@ -313,7 +328,7 @@ class Rewriter(cst.CSTTransformer):
         step = steps.port_step(self._work, original_node, updated_node, name)
         if step is not None:
             return step
-        if self._is_tf1 and name in versions.FORMS:
+        if name is not None and name in self._forms:
             return versions.port(self._work, original_node, updated_node, name)
         eager.check_call(self._work, original_node, name)
         if name is not None:

@@ -1,17 +1,17 @@
 r"""Tells TF1 code from TensorFlow 2's, where both have a name but not its meaning.
 
-    module = cst.parse_module("import tensorflow as tf\nx = tf.placeholder()\n")
-    versions.is_tf1(resolution.Resolver(cst.MetadataWrapper(module)))  # True
+    versions.list_forms({"tensorflow.placeholder"})  # all of FORMS: it is TF1 code
 
-The trap: `tf.nn.dropout(x, 0.9)` keeps 90 % in TF1 and 10 % in TensorFlow 2. A file
-with names that only TF1 has means TF1's.
+The trap: `tf.nn.dropout(x, 0.9)` keeps 90 % in TF1 and 10 % in TensorFlow 2. Code with
+names that only TF1 has means TF1's, also in the files that it imports.
 """
 
 import re
+from collections.abc import Set
 
 import libcst as cst
 
-from tfreg.porting import calls, names, resolution, tensorflow2
+from tfreg.porting import calls, names, tensorflow2
 from tfreg.porting.work import Work
 
 # None: the same name of tf.compat.v1.
@@ -27,13 +27,27 @@ FORMS = {
     ),
 }
 
+# What tf_upgrade_v2 leaves of graphs; all else of the code is TensorFlow 2's by then.
+_GRAPH = re.compile(
+    r"tensorflow\.compat\.v1\.(placeholder|(Interactive)?Session|get_variable"
+    r"|global_variables_initializer|disable_(v2_behavior|eager_execution))\b"
+)
 
-def is_tf1(resolver: resolution.Resolver) -> bool:
-    """Returns whether a file has names that only TF1 has, and none of tfreg."""
-    full = list(resolver.list_names())
-    if any(re.match(r"tfreg\b", name) for name in full):
-        return False  # It is ported, and what isn't yet may be TensorFlow 2's.
-    return any(_is_old(name) for name in full)
+
+def list_forms(own: Set[str], related: Set[str] = frozenset()) -> list[str]:
+    """Returns which of FORMS have TF1's meaning in a file.
+
+    Args:
+        own: the imported names in the file, e.g. tensorflow.placeholder.
+        related: those in the files that it shares imports with.
+    """
+    for full in (own, own | related):
+        if any(re.match(r"tfreg\b", name) for name in full):
+            return []  # It is ported, and what isn't yet may be TensorFlow 2's.
+        if any(_is_old(name) for name in full):
+            return list(FORMS)
+    is_graph = any(_GRAPH.match(name) for name in own | related)
+    return [name for name, form in FORMS.items() if form] if is_graph else []
 
 
 def _is_old(full: str) -> bool:

@@ -45,6 +45,7 @@ class Work:
         totals: expression that adds all penalties -> the loss that it adds them to.
         imports: the imports, in order.
         taken: the names that other modules take from this one.
+        is_tf1: whether the file, or one that it shares imports with, is or was TF1's.
         gone: the expressions that are left out.
     """
 
@@ -53,10 +54,12 @@ class Work:
         resolver: Resolver,
         local: dict[str, str],
         taken: frozenset[str] = frozenset(),
+        is_tf1: bool = False,
     ):
         self.resolver = resolver
         self.local = local
         self.taken = taken
+        self.is_tf1 = is_tf1
         self.gone: set[cst.CSTNode] = set()
         self.rewritten: set[cst.CSTNode] = set()
         self.dropped: set[cst.CSTNode] = set()
@@ -118,7 +121,7 @@ class Work:
         """Returns the changes, the remarks, and what is left to port by hand."""
         left = self._left
         ported = self.resolver.imports("tfreg.tf1", STAND_IN) or self.resolver.uses_v1()
-        if left or self._changes or ported:
+        if left or self._changes or ported or self.is_tf1:
             left = left | self._maybe
         kept = {note for (node, _), note in left.items() if not self._is_gone(node)}
         changes = self._changes.values()

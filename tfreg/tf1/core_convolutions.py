@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg.tf1 import weights
-from tfreg.tf1.core_kernels import Constraint, Kernel, Layer, convert_format
+from tfreg.tf1.core_kernels import Bias, Constraint, Kernel, Layer, convert_format
 from tfreg.tf1.weights import ZEROS, Activation, Initializer, Regularizer
 
 
@@ -81,18 +81,9 @@ def conv1d(
 
     Source: `tf.compat.v1.layers.conv1d`.
     """
-    layer = Layer(
-        "conv1d",
-        activation,
-        use_bias,
-        bias_initializer,
-        bias_regularizer,
-        activity_regularizer,
-        bias_constraint,
-        trainable,
-        name,
-        reuse,
-    )
+    bias = Bias(use_bias, bias_initializer, bias_regularizer, bias_constraint)
+    scope = (name, "conv1d", reuse)
+    layer = Layer(scope, activation, bias, activity_regularizer, trainable)
     kernel = Kernel(
         kernel_size, kernel_initializer, kernel_regularizer, kernel_constraint
     )
@@ -140,18 +131,9 @@ def conv2d(
 
     Source: `tf.compat.v1.layers.conv2d`.
     """
-    layer = Layer(
-        "conv2d",
-        activation,
-        use_bias,
-        bias_initializer,
-        bias_regularizer,
-        activity_regularizer,
-        bias_constraint,
-        trainable,
-        name,
-        reuse,
-    )
+    bias = Bias(use_bias, bias_initializer, bias_regularizer, bias_constraint)
+    scope = (name, "conv2d", reuse)
+    layer = Layer(scope, activation, bias, activity_regularizer, trainable)
     kernel = Kernel(
         kernel_size, kernel_initializer, kernel_regularizer, kernel_constraint
     )
@@ -189,18 +171,9 @@ def conv3d(
 
     Source: `tf.compat.v1.layers.conv3d`.
     """
-    layer = Layer(
-        "conv3d",
-        activation,
-        use_bias,
-        bias_initializer,
-        bias_regularizer,
-        activity_regularizer,
-        bias_constraint,
-        trainable,
-        name,
-        reuse,
-    )
+    bias = Bias(use_bias, bias_initializer, bias_regularizer, bias_constraint)
+    scope = (name, "conv3d", reuse)
+    layer = Layer(scope, activation, bias, activity_regularizer, trainable)
     kernel = Kernel(
         kernel_size, kernel_initializer, kernel_regularizer, kernel_constraint
     )
@@ -240,18 +213,9 @@ def conv2d_transpose(
     order = convert_format(data_format)
     inputs, size = weights.convert_inputs(inputs, order, 4)
     shape = [*weights.check_sizes("kernel_size", kernel_size), filters, size]
-    layer = Layer(
-        "conv2d_transpose",
-        activation,
-        use_bias,
-        bias_initializer,
-        bias_regularizer,
-        activity_regularizer,
-        bias_constraint,
-        trainable,
-        name,
-        reuse,
-    )
+    bias = Bias(use_bias, bias_initializer, bias_regularizer, bias_constraint)
+    scope = (name, "conv2d_transpose", reuse)
+    layer = Layer(scope, activation, bias, activity_regularizer, trainable)
     kernel = Kernel(shape, kernel_initializer, kernel_regularizer, kernel_constraint)
 
     def compute(kernels: list[tf.Tensor], bias: tf.Tensor | None) -> tf.Tensor:
@@ -299,39 +263,47 @@ def separable_conv2d(
 
     Source: `tf.compat.v1.layers.separable_conv2d`.
     """
+    bias = Bias(use_bias, bias_initializer, bias_regularizer, bias_constraint)
+    scope = (name, "separable_conv2d", reuse)
+    layer = Layer(scope, activation, bias, activity_regularizer, trainable)
+    depthwise = (depthwise_initializer, depthwise_regularizer, depthwise_constraint)
+    pointwise = (pointwise_initializer, pointwise_regularizer, pointwise_constraint)
+    shape = (kernel_size, depth_multiplier, filters)
+    window = (strides, padding, data_format, dilation_rate)
+    return _convolve_separable(layer, inputs, shape, depthwise, pointwise, window)
+
+
+def _convolve_separable(
+    layer: Layer,
+    inputs: tf.Tensor,
+    shape: tuple[Any, int, int],
+    depthwise: tuple[Any, ...],
+    pointwise: tuple[Any, ...],
+    window: tuple[Any, str, str, Any],
+) -> tf.Tensor:
+    """Returns a depthwise convolution, followed by a pointwise one.
+
+    Args:
+        layer: its name, bias and activation.
+        inputs: images.
+        shape: size of the kernel, channels for each input channel, and of the outputs.
+        depthwise: initializer, regularizer and constraint of the first kernel.
+        pointwise: those of the second one.
+        window: strides, padding, data_format and dilation_rate.
+    """
+    strides, padding, data_format, rate = window
     order = convert_format(data_format)
     inputs, size = weights.convert_inputs(inputs, order, 4)
+    kernel_size, multiplier, filters = shape
     sizes = weights.check_sizes("kernel_size", kernel_size)
-    layer = Layer(
-        "separable_conv2d",
-        activation,
-        use_bias,
-        bias_initializer,
-        bias_regularizer,
-        activity_regularizer,
-        bias_constraint,
-        trainable,
-        name,
-        reuse,
-    )
     kernels = {
-        "depthwise_kernel": Kernel(
-            [*sizes, size, depth_multiplier],
-            depthwise_initializer,
-            depthwise_regularizer,
-            depthwise_constraint,
-        ),
-        "pointwise_kernel": Kernel(
-            [1, 1, size * depth_multiplier, filters],
-            pointwise_initializer,
-            pointwise_regularizer,
-            pointwise_constraint,
-        ),
+        "depthwise_kernel": Kernel([*sizes, size, multiplier], *depthwise),
+        "pointwise_kernel": Kernel([1, 1, size * multiplier, filters], *pointwise),
     }
 
     def compute(pair: list[tf.Tensor], bias: tf.Tensor | None) -> tf.Tensor:
         return weights.convolve_separable(
-            inputs, (pair[0], pair[1]), bias, strides, padding, order, dilation_rate
+            inputs, (pair[0], pair[1]), bias, strides, padding, order, rate
         )
 
     return layer.apply(inputs, filters, kernels, compute)

@@ -1,7 +1,7 @@
 """What the layers of tf.layers with a kernel have in common.
 
-    zeros = weights.ZEROS
-    layer = Layer("dense", tf.nn.relu, True, zeros, None, None, None, True, "fc", None)
+    bias = Bias(True, weights.ZEROS, None, None)
+    layer = Layer(("fc", "dense", None), tf.nn.relu, bias, None, True)
     kernel = Kernel([5, 3], None, tf1.l2_regularizer(0.1), None)
     x = layer.apply(x, 3, {"kernel": kernel}, lambda made, bias: x @ made[0] + bias)
 
@@ -49,19 +49,29 @@ class Kernel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
-    """What a layer has besides its kernels; the attributes are its arguments."""
+class Bias:
+    """Whether to create a bias, and the arguments of the layer for it."""
 
-    default_name: str
+    is_used: bool
+    initializer: Initializer
+    regularizer: Regularizer | None
+    constraint: Constraint | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """What a layer has besides its kernels.
+
+    Attributes:
+        scope: its name, its default name, and whether variables are reused.
+        activation: an argument of the layer, as are the remaining attributes.
+    """
+
+    scope: tuple[str | None, str, Any]
     activation: Activation | None
-    use_bias: bool
-    bias_initializer: Initializer
-    bias_regularizer: Regularizer | None
+    bias: Bias
     activity_regularizer: Regularizer | None
-    bias_constraint: Constraint | None
     trainable: bool
-    name: str | None
-    reuse: Any
 
     def apply(
         self,
@@ -78,9 +88,8 @@ class Layer:
             kernels: the kernels by name, in the order of creation.
             compute: the kernels and the bias -> the outputs.
         """
-        layer_scope = variable_scopes.variable_scope(
-            self.name, self.default_name, reuse=self.reuse
-        )
+        name, default_name, reuse = self.scope
+        layer_scope = variable_scopes.variable_scope(name, default_name, reuse=reuse)
         with layer_scope as var_scope:
             make = weights.Maker(inputs.dtype, None, self.trainable, GLOBAL)
             created = [
@@ -95,9 +104,9 @@ class Layer:
                 for name, kernel in kernels.items()
             ]
             bias = None
-            if self.use_bias:
-                start, regularizer = self.bias_initializer, self.bias_regularizer
-                constraint = self.bias_constraint
+            if self.bias.is_used:
+                start, regularizer = self.bias.initializer, self.bias.regularizer
+                constraint = self.bias.constraint
                 bias = make(
                     "bias", "bias", [size], start, regularizer, constraint=constraint
                 )

@@ -21,7 +21,14 @@ from tfreg.tf1.core_convolutions import (
     conv3d,
     separable_conv2d,
 )
-from tfreg.tf1.core_kernels import GLOBAL, Constraint, Kernel, Layer, convert_format
+from tfreg.tf1.core_kernels import (
+    GLOBAL,
+    Bias,
+    Constraint,
+    Kernel,
+    Layer,
+    convert_format,
+)
 from tfreg.tf1.weights import ONES, ZEROS, Activation, Initializer, Regularizer
 
 __all__ = [
@@ -91,18 +98,9 @@ def dense(
     Source: `tf.compat.v1.layers.dense`.
     """
     inputs, size = weights.convert_inputs(inputs, "NHWC")
-    layer = Layer(
-        "dense",
-        activation,
-        use_bias,
-        bias_initializer,
-        bias_regularizer,
-        activity_regularizer,
-        bias_constraint,
-        trainable,
-        name,
-        reuse,
-    )
+    bias = Bias(use_bias, bias_initializer, bias_regularizer, bias_constraint)
+    scope = (name, "dense", reuse)
+    layer = Layer(scope, activation, bias, activity_regularizer, trainable)
     kernel = Kernel(
         [size, units], kernel_initializer, kernel_regularizer, kernel_constraint
     )
@@ -242,7 +240,7 @@ def batch_normalization(
         name: variable scope; None: batch_normalization, with a number.
         reuse: as for `variable_scope`.
         renorm: only False; batch renormalization isn't there.
-        renorm_clipping: only None.
+        renorm_clipping: ignored.
         renorm_momentum: ignored.
         fused: False: don't use TensorFlow's fused kernel, whose moving variance is
             divided by `n - 1`. It takes only inputs of rank 4.
@@ -255,27 +253,17 @@ def batch_normalization(
 
     Source: `tf.compat.v1.layers.batch_normalization`.
     """
-    del renorm_momentum
-    normalizers.check_unset(
-        renorm=renorm,
-        renorm_clipping=renorm_clipping,
-        virtual_batch_size=virtual_batch_size,
-        adjustment=adjustment,
-    )
+    del renorm_clipping, renorm_momentum
+    normalizers.check_unset(renorm=renorm, adjustment=adjustment)
+    normalizers.check_unset(virtual_batch_size=virtual_batch_size)
     inputs = tf.convert_to_tensor(inputs)
     data_format = _find_format(inputs, axis)
-    size = weights.find_channels(inputs, data_format)
     fused = fused is not False and inputs.shape.rank == 4
-    starts = {"gamma": gamma_initializer} if scale else {}
-    starts |= {"beta": beta_initializer} if center else {}
-    starts["moving_mean"] = moving_mean_initializer
-    starts["moving_variance"] = moving_variance_initializer
-    regularizers = {"gamma": gamma_regularizer, "beta": beta_regularizer}
-    constraints = {"gamma": gamma_constraint, "beta": beta_constraint}
+    gamma = (gamma_initializer, gamma_regularizer, gamma_constraint) if scale else ()
+    beta = (beta_initializer, beta_regularizer, beta_constraint) if center else ()
+    moving = (moving_mean_initializer, moving_variance_initializer)
+    norm = normalizers.Norm(momentum, epsilon, training, fused, data_format)
     with variable_scopes.variable_scope(name, "batch_normalization", reuse=reuse):
-        dtype = tf.float32 if fused else inputs.dtype
-        make = weights.Maker(dtype, None, trainable, GLOBAL)
-        parts = normalizers.make_parts(make, size, starts, regularizers, constraints)
-        return normalizers.normalize(
-            inputs, parts, momentum, epsilon, training, fused, data_format
-        )
+        make = weights.Maker(inputs.dtype, None, trainable, GLOBAL)
+        parts = norm.make_parts(make, inputs, {"gamma": gamma, "beta": beta}, moving)
+        return norm.normalize(inputs, parts)

@@ -35,7 +35,14 @@ from tfreg.tf1.shapes import (
     softmax,
     stack,
 )
-from tfreg.tf1.weights import XAVIER, ZEROS, Activation, Collections, Initializer
+from tfreg.tf1.weights import (
+    XAVIER,
+    ZEROS,
+    Activation,
+    Collections,
+    Initializer,
+    get_variable_collections,
+)
 
 Regularizer = weights.Regularizer
 Normalizer = Callable[..., tf.Tensor]
@@ -52,6 +59,7 @@ __all__ = [
     "dropout",
     "flatten",
     "fully_connected",
+    "get_variable_collections",
     "group_norm",
     "instance_norm",
     "last_dimension",

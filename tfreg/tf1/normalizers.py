@@ -75,7 +75,7 @@ def batch_norm(
         zero_debias_moving_mean: only False.
         scope: variable scope; None: BatchNorm, with a number.
         renorm: only False; batch renormalization isn't there.
-        renorm_clipping: only None.
+        renorm_clipping: ignored.
         renorm_decay: ignored.
         adjustment: only None.
 
@@ -85,28 +85,19 @@ def batch_norm(
 
     Source: `tf.contrib.layers.batch_norm`.
     """
-    del updates_collections, renorm_decay
-    check_unset(
-        batch_weights=batch_weights,
-        zero_debias_moving_mean=zero_debias_moving_mean,
-        renorm=renorm,
-        renorm_clipping=renorm_clipping,
-        adjustment=adjustment,
-    )
-    inputs, size = weights.convert_inputs(inputs, data_format)
+    del updates_collections, renorm_clipping, renorm_decay
+    check_unset(batch_weights=batch_weights, renorm=renorm, adjustment=adjustment)
+    check_unset(zero_debias_moving_mean=zero_debias_moving_mean)
+    inputs = tf.convert_to_tensor(inputs)
     fused = fused is not False and inputs.shape.rank in (2, 4)
-    starts: dict[str, Initializer] = {"beta": ZEROS} if center else {}
-    starts |= {"gamma": ONES} if scale else {}
-    starts |= {"moving_mean": ZEROS, "moving_variance": ONES}
-    given = param_initializers or {}
-    starts = {name: given.get(name, start) for name, start in starts.items()}
+    norm = Norm(decay, epsilon, is_training, fused, data_format)
+    starts, moving = _find_starts(center, scale, param_initializers, param_regularizers)
     with variable_scopes.variable_scope(scope, "BatchNorm", reuse=reuse) as var_scope:
-        dtype = tf.float32 if fused else inputs.dtype
-        make = weights.Maker(dtype, variables_collections, trainable, replace=True)
-        parts = make_parts(make, size, starts, param_regularizers or {})
-        outputs = normalize(
-            inputs, parts, decay, epsilon, is_training, fused, data_format
+        make = weights.Maker(
+            inputs.dtype, variables_collections, trainable, replace=True
         )
+        parts = norm.make_parts(make, inputs, starts, moving)
+        outputs = norm.normalize(inputs, parts)
         functions = (activation_fn,)
         return weights.finish(outputs, var_scope.name, functions, outputs_collections)
 
@@ -165,80 +156,115 @@ def check_unset(**arguments: Any) -> None:
             )
 
 
-def make_parts(
-    make: weights.Maker,
-    size: int,
-    initializers: dict[str, Initializer],
-    regularizers: Mapping[str, Regularizer | None],
-    constraints: Mapping[str, Any] | None = None,
-) -> dict[str, tf.Variable]:
-    """Creates the variables of a batch normalization.
-
-    Args:
-        make: creates beta and gamma, and, not trainable, the moving averages.
-        size: number of channels.
-        initializers: by the variable's name, in the order of creation.
-        regularizers: by the variable's name.
-        constraints: by the variable's name; None: none.
-
-    Returns:
-        The variables by name, each of shape `[size]`.
-    """
-    averages = dataclasses.replace(make, trainable=False)
-    parts = {}
-    for name, initializer in initializers.items():
-        create = averages if name.startswith("moving_") else make
-        regularizer = regularizers.get(name)
-        constraint = (constraints or {}).get(name)
-        parts[name] = create(
-            name, name, [size], initializer, regularizer, constraint=constraint
-        )
-    return parts
+# An initializer, and if there are any a regularizer and a constraint; or nothing.
+Start = tuple[Any, ...]
 
 
-def normalize(
-    inputs: tf.Tensor,
-    parts: dict[str, Any],
-    decay: float,
-    epsilon: float,
-    is_training: bool,
-    fused: bool,
-    data_format: str,
-) -> tf.Tensor:
-    """Normalizes the inputs by their moments, or by the moving averages.
+def _find_starts(
+    center: bool,
+    scale: bool,
+    initializers: Mapping[str, Initializer] | None,
+    regularizers: Mapping[str, Regularizer] | None,
+) -> tuple[dict[str, Start], tuple[Initializer, Initializer]]:
+    """Returns how beta and gamma start, and the moving averages."""
+    initializers, regularizers = initializers or {}, regularizers or {}
+    starts = {
+        name: (initializers.get(name, start), regularizers.get(name)) if is_used else ()
+        for name, start, is_used in [("beta", ZEROS, center), ("gamma", ONES, scale)]
+    }
+    mean = initializers.get("moving_mean", ZEROS)
+    return starts, (mean, initializers.get("moving_variance", ONES))
 
-    In training the averages are updated. Each replica updates its own copy, of which
-    the first is kept, as with the update ops of model_deploy's first clone.
 
-    Args:
-        inputs: of rank 2 or 4 if fused.
-        parts: moving_mean and moving_variance; beta and gamma if there are any.
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """How a batch is normalized.
+
+    Attributes:
         decay: fraction of the old averages to keep.
         epsilon: added to the variance.
-        is_training: a bool with a static value.
+        is_training: whether to use the batch's moments; a bool with a static value.
         fused: whether to use TensorFlow's kernel, whose moving variance is divided by
-            `n - 1`.
+            `n - 1`. It has parameters of float32.
         data_format: NHWC or NCHW.
-
-    Raises:
-        ValueError: `is_training` isn't static.
     """
-    is_training = weights.check_static_bool("is_training", is_training)
-    moving = [parts["moving_mean"], parts["moving_variance"]]
-    ones = tf.ones(moving[0].shape, moving[0].dtype)
-    gamma = tf.convert_to_tensor(parts.get("gamma", ones))
-    beta = tf.convert_to_tensor(parts.get("beta", tf.zeros_like(ones)))
-    old = [tf.convert_to_tensor(m) for m in moving]
-    run = _run_fused if fused else _run_moments
-    outputs, moments = run(inputs, gamma, beta, old, epsilon, is_training, data_format)
-    if is_training:
-        for variable, before, after in zip(moving, old, moments, strict=True):
-            # The moments of an empty batch are NaN.
-            change = tf.where(
-                tf.size(inputs) > 0, before - after, tf.zeros_like(before)
-            )
-            _subtract(variable, (1 - decay) * change)
-    return outputs
+
+    decay: float
+    epsilon: float
+    is_training: bool
+    fused: bool
+    data_format: str
+
+    def make_parts(
+        self,
+        make: weights.Maker,
+        inputs: tf.Tensor,
+        starts: Mapping[str, Start],
+        moving: tuple[Initializer, Initializer],
+    ) -> dict[str, tf.Variable]:
+        """Creates the variables of a batch normalization.
+
+        Args:
+            make: creates beta and gamma, and, not trainable, the moving averages.
+            inputs: with a static number of channels.
+            starts: of beta and gamma, in the order of creation.
+            moving: initializers of the moving mean and variance.
+
+        Returns:
+            The variables by name, each of shape `[channels]`.
+
+        Raises:
+            ValueError: the channels aren't static.
+        """
+        size = weights.find_channels(inputs, self.data_format)
+        if self.fused:
+            make = dataclasses.replace(make, dtype=tf.float32)
+        parts = {}
+        for name, start in starts.items():
+            if start:
+                initializer, regularizer, *rest = start
+                constraint = rest[0] if rest else None
+                parts[name] = make(
+                    name, name, [size], initializer, regularizer, constraint=constraint
+                )
+        make = dataclasses.replace(make, trainable=False)
+        for name, initializer in zip(
+            ("moving_mean", "moving_variance"), moving, strict=True
+        ):
+            parts[name] = make(name, name, [size], initializer)
+        return parts
+
+    def normalize(self, inputs: tf.Tensor, parts: dict[str, Any]) -> tf.Tensor:
+        """Normalizes the inputs by their moments, or by the moving averages.
+
+        In training the averages are updated. Each replica updates its own copy, of
+        which the first is kept, as with the update ops of model_deploy's first clone.
+
+        Args:
+            inputs: of rank 2 or 4 if fused.
+            parts: moving_mean and moving_variance; beta and gamma if there are any.
+
+        Raises:
+            ValueError: `is_training` isn't static.
+        """
+        is_training = weights.check_static_bool("is_training", self.is_training)
+        moving = [parts["moving_mean"], parts["moving_variance"]]
+        ones = tf.ones(moving[0].shape, moving[0].dtype)
+        gamma = tf.convert_to_tensor(parts.get("gamma", ones))
+        beta = tf.convert_to_tensor(parts.get("beta", tf.zeros_like(ones)))
+        old = [tf.convert_to_tensor(m) for m in moving]
+        run = _run_fused if self.fused else _run_moments
+        outputs, moments = run(
+            inputs, gamma, beta, old, self.epsilon, is_training, self.data_format
+        )
+        if is_training:
+            for variable, before, after in zip(moving, old, moments, strict=True):
+                # The moments of an empty batch are NaN.
+                change = tf.where(
+                    tf.size(inputs) > 0, before - after, tf.zeros_like(before)
+                )
+                _subtract(variable, (1 - self.decay) * change)
+        return outputs
 
 
 def _subtract(variable: tf.Variable, change: tf.Tensor) -> None:

@@ -35,6 +35,15 @@ def _make_parts(
     return beta, gamma
 
 
+def _check_axis(name: str, axis: int, inputs: tf.Tensor) -> None:
+    rank = inputs.shape.rank
+    if not -rank <= axis < rank:
+        raise ValueError(
+            f"{name} must be an axis of inputs of shape {inputs.shape}, got "
+            f"{axis!r}: write -1 for the last one"
+        )
+
+
 @add_arg_scope
 def layer_norm(
     inputs: tf.Tensor,
@@ -72,15 +81,8 @@ def layer_norm(
     """
     inputs = tf.convert_to_tensor(inputs)
     rank = inputs.shape.rank
-    for name, axis in [
-        ("begin_norm_axis", begin_norm_axis),
-        ("begin_params_axis", begin_params_axis),
-    ]:
-        if not -rank <= axis < rank:
-            raise ValueError(
-                f"{name} must be an axis of inputs of shape {inputs.shape}, got "
-                f"{axis!r}: write -1 for the last one"
-            )
+    _check_axis("begin_norm_axis", begin_norm_axis, inputs)
+    _check_axis("begin_params_axis", begin_params_axis, inputs)
     shape = inputs.shape[begin_params_axis:]
     if not shape.is_fully_defined():
         raise ValueError(
@@ -197,11 +199,7 @@ def group_norm(
     axis = channels_axis % rank
     axes = [axis + 1] + [a + (a > axis) for a in (a % rank for a in reduction_axes)]
     size = inputs.shape[axis]
-    if size is None or size % groups or axis + 1 in axes[1:]:
-        raise ValueError(
-            "groups must divide a known number of channels, apart from reduction_axes, "
-            f"got {groups!r} for axis {channels_axis} of {inputs.shape}: choose another"
-        )
+    _check_groups(groups, inputs, channels_axis, axis + 1 in axes[1:])
     with variable_scopes.variable_scope(scope, "GroupNorm", reuse=reuse) as var_scope:
         wanted = {"beta": center, "gamma": scale}
         parts = _make_parts(
@@ -212,11 +210,28 @@ def group_norm(
         beta, gamma = (p if p is None else tf.reshape(p, shape) for p in parts)
         old = tf.shape(inputs)
         x = tf.reshape(inputs, tf.concat([old[:axis], split, old[axis + 1 :]], 0))
-        mean, variance = tf.nn.moments(x, axes, keepdims=True)
-        if mean_close_to_zero:
-            square = tf.reduce_mean(tf.square(x), axes, keepdims=True)
-            variance = square - tf.square(mean)
+        mean, variance = _find_moments(x, axes, mean_close_to_zero)
         x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
         outputs = tf.ensure_shape(tf.reshape(x, old), inputs.shape)
         functions = (activation_fn,)
         return weights.finish(outputs, var_scope.name, functions, outputs_collections)
+
+
+def _check_groups(groups: int, inputs: tf.Tensor, axis: int, is_reduced: bool) -> None:
+    size = inputs.shape[axis]
+    if size is None or size % groups or is_reduced:
+        raise ValueError(
+            "groups must divide a known number of channels, apart from reduction_axes, "
+            f"got {groups!r} for axis {axis} of {inputs.shape}: choose another"
+        )
+
+
+def _find_moments(
+    x: tf.Tensor, axes: list[int], mean_close_to_zero: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the mean and the variance, which may be `E[x**2] - E[x]**2`."""
+    mean, variance = tf.nn.moments(x, axes, keepdims=True)
+    if mean_close_to_zero:
+        square = tf.reduce_mean(tf.square(x), axes, keepdims=True)
+        variance = square - tf.square(mean)
+    return mean, variance

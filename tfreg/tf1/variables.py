@@ -87,7 +87,8 @@ class VariableStore(freezing.Freezable):
         """Returns the variable of a full name, and whether it is new.
 
         Raises:
-            ValueError: the variable or its initial value has another shape or dtype.
+            ValueError: the variable or its initial value has another shape or dtype, or
+                a tf.function would create the variable as it is traced again.
         """
         variable = self.variables_by_name.get(name)
         if variable is not None:
@@ -100,13 +101,16 @@ class VariableStore(freezing.Freezable):
             # The first replica's updates are kept, as with model_deploy's clones.
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
             aggregation = tf.VariableAggregation.NONE if trainable else first
-            variable = tf.Variable(
-                value,
-                trainable=trainable,
-                name=name,
-                constraint=constraint,
-                aggregation=aggregation,
-            )
+            try:
+                variable = tf.Variable(
+                    value,
+                    trainable=trainable,
+                    name=name,
+                    constraint=constraint,
+                    aggregation=aggregation,
+                )
+            except ValueError as error:
+                raise _explain(error, name) from None
             # Inside init_scope: a checkpoint restored before assigns its value now.
             self.variables_by_name[name] = variable
         terms.set_trainable(variable, self.trainable)
@@ -144,6 +148,16 @@ class Model(VariableStore):
         """Calls `forward` with the same arguments, as one forward pass."""
         with self.as_default():
             return self._forward(*args, **kwargs)
+
+
+def _explain(error: ValueError, name: str) -> ValueError:
+    """Returns the error of a variable that couldn't be created, or a clearer one."""
+    if "singleton tf.Variables" not in str(error):
+        return error
+    return ValueError(
+        f"{name} must be created in the first pass of a tf.function, got a new name in "
+        "a later one: make the names the same in each, without a count of the process"
+    )
 
 
 def _check_same(
@@ -234,6 +248,8 @@ def find_variable(
     find = functools.partial(_find, current, created)
     initializer = scope.initializer if initializer is None else initializer
     full_name = scope.join(name)
+    if isinstance(shape, list | tuple):
+        shape = [_convert_size(size) for size in shape]
     arguments = {
         "name": full_name,
         "shape": shape,
@@ -247,6 +263,11 @@ def find_variable(
     getter = custom_getter or scope.custom_getter
     variable = getter(getter=find, **arguments) if getter else find(**arguments)
     return variable, created
+
+
+def _convert_size(size: Any) -> Any:
+    # TF1 took the 8.0 of 16 / 2.
+    return int(size) if isinstance(size, float) and size.is_integer() else size
 
 
 def _find(

@@ -101,9 +101,22 @@ class Maker:
         return self("biases", "bias", [size], initializer, regularizer)
 
     def _list_keys(self, group: str) -> list:
-        is_dict = isinstance(self.collections, dict)
-        keys = self.collections.get(group) if is_dict else self.collections
+        keys = get_variable_collections(self.collections, group)
         return variables.list_keys(keys)
+
+
+def get_variable_collections(variables_collections: Any, name: str) -> Any:
+    """Returns the keys of the collections that a layer's variable joins.
+
+    Args:
+        variables_collections: the keys, or a dict of them by the variable's name.
+        name: of the variable, e.g. weights.
+
+    Source: `tf.contrib.layers.utils.get_variable_collections`.
+    """
+    if isinstance(variables_collections, dict):
+        return variables_collections.get(name)
+    return variables_collections
 
 
 def collect(outputs_collections: Collections, name: str, outputs: tf.Tensor) -> Any:
