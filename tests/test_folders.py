@@ -115,7 +115,7 @@ def call(*argv):
         (b"", [], "05.png' must be an image"),
         (b"\x89PNG\r\n\x1a\nxx", [], "05.png' must be an image"),
         (None, ["--image_size=0x3"], "image_size must be HEIGHTxWIDTH"),
-        (None, ["--target=y"], "target must be used with a table"),
+        (None, ["--target=y"], "target must not be used with a folder"),
         (None, ["--task=regression"], "must have classes and fractions"),
     ],
 )

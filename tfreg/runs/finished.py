@@ -256,11 +256,19 @@ class FinishedRun:
         module = tf.Module()
         module.variables_ = list(self._run.loop.step.adapted.variables)
         module.predict = self._serve(has_texts=True)
+        if hasattr(self.inputs.reader, "list_layers"):
+            module.layers_ = self.inputs.reader.list_layers()
         signature = module.predict.get_concrete_function()
         tf.saved_model.save(module, str(folder / "model"), signature)
         return folder / "model"
 
     def _write_lite(self, folder: pathlib.Path) -> pathlib.Path:
+        columns = getattr(self.inputs.reader, "columns", ())
+        if words := [c.name for c in columns if c.words is not None]:
+            raise ValueError(
+                "format must be savedmodel for a run on sentences, got 'tflite' for "
+                f"`{words[0]}`: TFLite can't split texts into words"
+            )
         function = self._serve(has_texts=False).get_concrete_function()
         make: Callable = tf.lite.TFLiteConverter.from_concrete_functions
         converted = make([function], self.model).convert()
