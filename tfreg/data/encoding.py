@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_CATEGORIES = 1000
 _FEW = 20  # Columns of fewer different texts are never refused.
 _NEARLY_ALL = 0.9
+_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +189,11 @@ def to_numbers(name: str, column: Any, first: int = 0) -> np.ndarray:
         wrong = (numbers.isna() & column.notna()).to_numpy()
         _check_rows(name, column, wrong, first)
         column = numbers
-    with np.errstate(over="ignore"):
-        values = column.to_numpy(np.float32, na_value=np.nan)
+    if column.dtype == np.float32:  # Without a copy.
+        values = column.to_numpy()
+    else:
+        with np.errstate(over="ignore"):
+            values = column.to_numpy(np.float32, na_value=np.nan)
     _check_rows(name, column, np.isinf(values), first)
     return values
 
@@ -216,13 +220,19 @@ def _to_texts(column: Any) -> np.ndarray:
     return np.where(missing, "", np.array(written, object))
 
 
-def encode(columns: Sequence[Column], frame: Any, first: int = 0) -> np.ndarray:
-    """Returns the columns of all rows as `[rows, width]` float32.
+def encode(
+    columns: Sequence[Column],
+    frame: Any,
+    first: int = 0,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """Returns the columns of some rows as `[rows, width]` float32.
 
     Args:
         columns: of `learn`.
         frame: of pandas.
         first: the number of the frame's first row, for messages.
+        rows: numbers of the rows; None: all.
 
     Raises:
         DataError: the frame lacks a column, or a value isn't a number.
@@ -233,35 +243,45 @@ def encode(columns: Sequence[Column], frame: Any, first: int = 0) -> np.ndarray:
             f"data must have the columns of the training, got none named "
             f"{', '.join(missing)}: add them, missing values may be empty"
         )
+    rows = np.arange(len(frame)) if rows is None else rows
     width = sum(column.width for column in columns)
-    if 4 * width * len(frame) > files.LIMIT:
+    if 4 * width * len(rows) > files.LIMIT:
         raise files.DataError(
             f"data must take at most {files.LIMIT:,} bytes as numbers, got {width:,} "
-            f"for each of {len(frame):,} rows: drop columns or rows"
+            f"for each of {len(rows):,} rows: drop columns or rows"
         )
-    x = np.zeros([len(frame), width], np.float32)
-    start = 0
+    x = np.zeros([len(rows), width], np.float32)
+    numbers, start = [], 0
     for column in columns:
-        part = x[:, start : start + column.width]
-        series = frame[column.name]
+        part, series = x[:, start : start + column.width], frame[column.name]
         start += column.width
-        if column.words is not None:
-            part[:] = texts.encode(column.words, _to_texts(series).tolist())
-            continue
-        if column.categories is not None:
-            places = {text: i for i, text in enumerate(column.categories)}
-            values = _to_texts(series).tolist()
-            found = np.array([places.get(text, -1) for text in values], np.int64)
-            known = np.flatnonzero(found >= 0)
-            part[known, found[known]] = 1
-            continue
-        values = to_numbers(column.name, series, first)
-        mean, inverse = np.float32(column.mean), _invert(column)
-        nan = np.isnan(values)
-        part[:, 0] = (np.where(nan, mean, values) - mean) * inverse
-        if column.marked:
-            part[:, 1] = nan
+        if column.is_text:
+            _encode_texts(column, _to_texts(series.iloc[rows]).tolist(), part)
+        else:
+            numbers.append((column, to_numbers(column.name, series, first), part))
+    # Block by block: a column of x alone is far apart in memory.
+    for begin in range(0, len(rows), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        for column, values, part in numbers:
+            _encode_numbers(column, values[rows[block]], part[block])
     return x
+
+
+def _encode_texts(column: Column, values: list[str], outputs: np.ndarray) -> None:
+    if column.words is not None:
+        outputs[:] = texts.encode(column.words, values)
+        return
+    places = {text: i for i, text in enumerate(column.categories or ())}
+    found = np.array([places.get(text, -1) for text in values], np.int64)
+    known = np.flatnonzero(found >= 0)
+    outputs[known, found[known]] = 1
+
+
+def _encode_numbers(column: Column, values: np.ndarray, outputs: np.ndarray) -> None:
+    mean, nan = np.float32(column.mean), np.isnan(values)
+    outputs[:, 0] = (np.where(nan, mean, values) - mean) * _invert(column)
+    if column.marked:
+        outputs[:, 1] = nan
 
 
 def _invert(column: Column) -> np.float32:

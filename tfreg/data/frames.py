@@ -102,7 +102,15 @@ def read_all(
     if mixed - set(texts):  # Numbers in one part, and a text in another one.
         del parts
         return read_all(path, {*texts, *mixed}, keep, features)
-    return pandas.concat(parts, ignore_index=True)
+    names = list(parts[0].columns)
+    # One column after another, whose parts are freed: not twice the table.
+    return pandas.DataFrame(
+        {
+            name: pandas.concat([frame.pop(name) for frame in parts], ignore_index=True)
+            for name in names
+        },
+        copy=False,
+    )
 
 
 def import_pandas() -> Any:

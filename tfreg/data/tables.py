@@ -152,9 +152,11 @@ def load_table(
         reader = TableReader(known, scaled, tuple(features))
     else:
         y = tasks.encode(reader.task, targets)
-    x = encoding.encode(reader.columns, frame)
-    del frame  # Before the copies of its rows.
-    made = {part: arrays.Split(x[chosen], y[chosen]) for part, chosen in rows.items()}
+    known = reader.columns
+    made = {
+        part: arrays.Split(encoding.encode(known, frame, rows=chosen), y[chosen])
+        for part, chosen in rows.items()
+    }
     is_softmax = reader.task.kind == "classification"
     num_classes = len(reader.task.classes) if is_softmax else None
     name = pathlib.Path(os.fsdecode(path)).name.partition(".")[0]
