@@ -298,3 +298,50 @@ def test_a_damaged_record_is_named(change, spec, message, tmp_path):
 def test_a_specification_of_another_form_is_refused(text):
     with pytest.raises(ValueError, match="features must be a name, one of float32"):
         features.parse([text])
+
+
+# What a beginner tries
+
+
+def test_a_regularizer_by_name_is_that_of_the_command_line():
+    dense = tfreg.layers.Dense(3, kernel_regularizer="l2")
+    dense(tf.ones([2, 4]))
+    want = 1e-4 * np.sum(dense.kernel.numpy() ** 2) / 2
+    assert float(tfreg.losses.total_loss(tf.zeros([2]), dense)) == pytest.approx(want)
+
+
+def make_loop():
+    model = tfreg.models.MLP([3])
+    loss = tfreg.losses.sparse_softmax_cross_entropy
+    step = tfreg.Step(model, loss, tfreg.optimizers.adam(1e-3))
+    split = data.Split(np.ones([6, 2], np.float32), np.arange(6) % 3)
+    return tfreg.Loop(step, split, batch_size=2)
+
+
+def test_methods_of_keras_say_what_to_call():
+    loop = make_loop()
+    for each in (loop, loop.step, loop.step.model, tfreg.layers.Dense(2)):
+        for name in ("fit", "predict", "compile"):
+            assert not hasattr(each, name)
+            with pytest.raises(
+                AttributeError, match=f"has no {name}: (write|call|pass)"
+            ):
+                getattr(each, name)
+        with pytest.raises(AttributeError, match="object has no attribute 'fits'"):
+            _ = each.fits
+
+
+def test_reprs_are_one_line():
+    loop, dataset = make_loop(), data.load("mnist5k")
+    assert repr(loop) == (
+        "Loop(MLP(Flatten('flatten_0'), Dense('dense_0')), "
+        "Split(x=float32[6, 2], y=int64[6]), batch_size=2, steps_per_epoch=3)"
+    )
+    assert repr(dataset).startswith("Dataset('mnist5k', 4000/500/500 examples, Split(x")
+    assert "\n" not in repr(dataset) and len(repr(dataset)) < 150
+
+
+def test_a_sparse_matrix_is_named():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"it is sparse, write x.toarray\(\)"):
+        data.Split(sparse.csr_matrix(X), Y)

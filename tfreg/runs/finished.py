@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfreg import data
+from tfreg import _checks, data
 from tfreg.collections import store
 from tfreg.runs import builder, config, directories, inputs, results, serving
 from tfreg.training import files
@@ -63,7 +63,7 @@ def load_run(path: str | os.PathLike) -> "FinishedRun":
         return FinishedRun(path, settings, kept)
 
 
-class FinishedRun:
+class FinishedRun(_checks.Guide):
     """A run as a model; see `load_run`.
 
     Attributes:
@@ -99,6 +99,9 @@ class FinishedRun:
         self.model = self._run.model
         spec = tf.TensorSpec([None, *kept.shape], tf.as_dtype(kept.dtype), "inputs")
         self._predict = tf.function(self._compute, [spec])
+
+    def __repr__(self) -> str:
+        return f"FinishedRun({str(self.path)!r}, {self.model!r})"
 
     def _compute(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return serving.compute(self._run.loop.step, self.inputs, x)
