@@ -183,7 +183,7 @@ def test_new_fields_leave_the_hashes_of_earlier_versions():
         ({"data": "a.csv", "split": "1,0,0"}, "split must be three fractions > 0"),
         ({"data": "a", "image_size": "32"}, "image_size must be HEIGHTxWIDTH"),
         ({"model": "nets:"}, "model must be module:function"),
-        ({"set": ("a=1",)}, "set must be used with a model of your own"),
+        ({"set": ("a=1",)}, "set must be used with a model or data of your own"),
         ({"model": "a:b", "set": ("a",)}, "set must be a name, = and a value"),
         ({"model": "a:b", "set": ("a=1", "a=2")}, "each name once"),
         ({"task": "regress"}, "task must be one of auto, classification"),

@@ -141,28 +141,34 @@ def load_table(
     targets = read_targets(frame, target)
     rows = _divide(frame, parts, split_seed, group)
     if reader is None:
-        decided, doubts = tasks.decide(targets, task)
-        for doubt in doubts:
-            log(doubt)
+        decided = _decide(targets, task, log)
         unused = [*target, *drop, *filter(None, (group, given))]
         names = _list_inputs(path, frame, unused, log)
         known = encoding.learn(frame, names, rows["train"], log, sentences)
         y = tasks.encode(decided, targets)
         scaled = tasks.scale(decided, y[rows["train"]])
         reader = TableReader(known, scaled, tuple(features))
-    else:
-        y = tasks.encode(reader.task, targets)
-    known = reader.columns
-    made = {
-        part: arrays.Split(encoding.encode(known, frame, rows=chosen), y[chosen])
-        for part, chosen in rows.items()
-    }
+    y = tasks.encode(reader.task, targets)
+    made = {}
+    for part, chosen in rows.items():
+        x = encoding.encode(reader.columns, frame, rows=chosen)
+        made[part] = arrays.Split(x, y[chosen])
     is_softmax = reader.task.kind == "classification"
     num_classes = len(reader.task.classes) if is_softmax else None
     name = pathlib.Path(os.fsdecode(path)).name.partition(".")[0]
     return arrays.Dataset(
         name, **made, num_classes=num_classes, task=reader.task, reader=reader
     )
+
+
+def _decide(
+    targets: dict[str, np.ndarray], kind: str, log: Callable[[str], None]
+) -> tasks.Task:
+    """Returns the task, and says what is in doubt."""
+    task, doubts = tasks.decide(targets, kind)
+    for doubt in doubts:
+        log(doubt)
+    return task
 
 
 def _divide(
