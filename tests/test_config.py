@@ -61,6 +61,8 @@ DATA = st.fixed_dictionaries({}) | st.fixed_dictionaries(
     optional={
         "target": NAMES,
         "drop": NAMES,
+        "text": NAMES,
+        "features": st.sampled_from([(), ("age:float32", "x:int64[2x3]")]),
         "group": st.none() | TEXT,
         "split": st.sampled_from(["0.8,0.1,0.1", "0.5,0.25,0.25", "part"]),
         "split_seed": st.integers(0, 2**31 - 1),
@@ -137,6 +139,8 @@ def test_every_field_is_drawn():
         "data",
         "target",
         "drop",
+        "text",
+        "features",
         "group",
         "split",
         "split_seed",
