@@ -120,7 +120,7 @@ def test_what_is_exported_predicts_the_same_without_tfreg(name, folder, tmp_path
     lite = tf.lite.Interpreter(str(tmp_path / "model.tflite"))
     runner = lite.get_signature_runner()
     outputs = runner(inputs=x)
-    np.testing.assert_allclose(outputs[key], want.values, 1e-5, 1e-6)
+    np.testing.assert_allclose(outputs[key], want.values, 1e-6, 1e-6)
 
 
 def call(*argv):

@@ -715,7 +715,7 @@ def test_regularize_refuses_what_the_layer_has_not():
         layers.Conv2D(2, 3, use_bias=False, bias_regularizer=regularizer)
 
 
-@pytest.mark.parametrize("bad", [0.1, "l2", keras.regularizers.L2])
+@pytest.mark.parametrize("bad", [0.1, "l3", keras.regularizers.L2])
 @pytest.mark.parametrize("target", ["kernel", "bias", "activity"])
 def test_what_is_no_regularizer_is_refused_when_the_layer_is_made(target, bad):
     with pytest.raises(TypeError) as info:
@@ -1022,7 +1022,7 @@ def test_shares_outside_0_to_1_are_refused(name, make, value):
     )
 
 
-@pytest.mark.parametrize("value", ["relu", 5, keras.layers.ReLU])
+@pytest.mark.parametrize("value", ["rleu", 5, keras.layers.ReLU])
 def test_what_is_no_function_is_refused(value):
     with pytest.raises(TypeError) as info:
         layers.Dense(3, value)

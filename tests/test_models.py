@@ -277,13 +277,20 @@ def test_a_rate_outside_0_to_1_is_refused(rate, widths):
         )
 
 
-def test_an_activation_by_name_is_refused():
-    for make in (lambda a: models.MLP([4, 3], a), lambda a: models.CNN(3, a)):
-        with pytest.raises(TypeError) as info:
-            make("relu")
-        assert str(info.value) == (
-            "activation must be a callable, got 'relu': write for example tf.nn.relu"
-        )
+def test_an_activation_by_name_is_that_of_keras(rng):
+    x = tf.constant(rng.normal(size=[3, 16, 16, 1]), tf.float32)
+    for make in (
+        lambda a: models.MLP([4, 3], a, seed=1),
+        lambda a: models.CNN(3, a, seed=1),
+    ):
+        for name in ("relu", "gelu"):
+            # Keras's gelu is exact, as TensorFlow's.
+            want = make(keras.activations.get(name))(x)
+            np.testing.assert_allclose(make(name)(x), want, 1e-5, 1e-6)
+        with pytest.raises(
+            TypeError, match="activation must be a callable, got 'rleu'"
+        ):
+            make("rleu")
 
 
 def test_pictures_as_bytes_are_refused():

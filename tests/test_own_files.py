@@ -286,7 +286,7 @@ def test_a_killed_run_on_a_table_ends_with_the_same_weights(folder, tmp_path):
         (
             ["--data=houses.txt", "--target=y"],
             3,
-            "data must be a folder of images, or a file with",
+            "data must be a folder of images, module:function, or",
         ),
         (["--data={csv}"], 3, "write --target= and one of age of house, city"),
         (["--data={csv}", "--target=prize"], 3, "must have the column 'prize'"),

@@ -1,5 +1,6 @@
 """The commands of docs/files.md, to the letter, on scikit-learn's data."""
 
+import inspect
 import json
 import pathlib
 import re
@@ -43,8 +44,39 @@ def check_digits():
     assert len(got) == 1797 and np.mean(got["label"] == truth) > 0.9
 
 
+def write_cancer():
+    datasets.load_breast_cancer(as_frame=True).frame.to_csv("cancer.csv", index=False)
+
+
+def check_cancer():
+    frame, got = pd.read_csv("cancer.csv"), pd.read_csv("predictions.csv")
+    assert list(got) == ["row", "label", "probability_0", "probability_1"]
+    assert metrics.accuracy_score(frame["target"], got["label"]) > 0.95
+    assert metrics.roc_auc_score(frame["target"], got["probability_1"]) > 0.98
+
+
+def write_texts():
+    """Writes what NumPy and TensorFlow say of their functions."""
+    rows = []
+    for module in (np, tf):
+        members = {name: getattr(module, name) for name in sorted(vars(module))}
+        for member in members.values():
+            text = " ".join((inspect.getdoc(member) or "").split()[:60])
+            if callable(member) and len(text) > 30:
+                rows.append((text, module.__name__))
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv("texts.csv", index=False)
+
+
+def check_texts():
+    frame, got = pd.read_csv("texts.csv"), pd.read_csv("predictions.csv")
+    assert set(got["label"]) == {"numpy", "tensorflow"} and len(got) > 300
+    assert metrics.accuracy_score(frame["label"], got["label"]) > 0.9
+
+
 WALKS = {
     "diabetes": (write_diabetes, check_diabetes),
+    "cancer": (write_cancer, check_cancer),
+    "texts": (write_texts, check_texts),
     "digits": (write_digits, check_digits),
 }
 

@@ -13,7 +13,14 @@ import os
 import re
 import stat
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+_KERAS = {
+    "fit": "write tfreg.Loop(step, tfreg.data.Split(x, y)).train(epoch)",
+    "predict": "call the model, model(x), or tfreg.load_run(path).predict(x)",
+    "evaluate": "write loop.evaluate(tfreg.data.Split(x, y))",
+    "compile": "pass the loss and the optimizer to tfreg.Step(model, loss, optimizer)",
+}
 
 POSITIVE, NONNEGATIVE = "> 0", ">= 0"
 
@@ -174,3 +181,15 @@ def parse_split(text: str) -> tuple[float, float, float] | str:
             f"sum to 1, or the name of a column, got {text!r}: write {SPLIT}"
         )
     return fractions[0], fractions[1], fractions[2]
+
+
+class Guide:
+    """Says what to call in place of those methods of Keras that a class hasn't."""
+
+    if not TYPE_CHECKING:  # Else no attribute would be unknown to mypy.
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _KERAS:
+                return object.__getattribute__(self, name)  # Raises as usual.
+            kind = type(self).__name__
+            raise AttributeError(f"a {kind} has no {name}: {_KERAS[name]}")

@@ -333,3 +333,7 @@ def sum_regularizer(
                 "write for example [tfreg.l1_regularizer(1e-5)]"
             )
     return SumRegularizer("sum_regularizer", members) if members else None
+
+
+# What a layer takes by its name, at the scale of `tfreg train --reg=NAME`.
+NAMED = {"l1": l1_regularizer(1e-4), "l2": l2_regularizer(1e-4)}

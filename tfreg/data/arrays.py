@@ -66,6 +66,13 @@ class Split:
                 "pixels out"
             )
 
+    def __repr__(self) -> str:
+        shown = [
+            f"{name}={getattr(leaf.dtype, 'name', leaf.dtype)}{list(leaf.shape)}"
+            for name, leaf in self._get_leaves()
+        ]
+        return f"Split({', '.join(shown)}{', pixels=True' * self.pixels})"
+
     def __len__(self) -> int:
         return _count(self._get_leaves()[0][1])
 
@@ -178,7 +185,9 @@ def _to_array(name: str, values: Any) -> Any:
         raise ValueError(f"{name} must be [examples, ...], got a scalar: pass a list")
     if array.dtype.kind not in "biufc" and not (is_input and is_text(array)):
         advice = "encode texts by np.unique(y, return_inverse=True)[1]"
-        if is_input:
+        if hasattr(values, "toarray"):
+            advice = f"it is sparse, write {name}.toarray()"
+        elif is_input:
             advice = 'pass each column by itself, as {"age": frame["age"]}'
         raise TypeError(
             f"{name} must be an array of numbers{' or texts' * is_input}, got values "
@@ -234,6 +243,11 @@ class Dataset:
     num_classes: int | None
     task: Any = None
     reader: Any = None
+
+    def __repr__(self) -> str:
+        sizes = "/".join(f"{len(p)}" for p in (self.train, self.validation, self.test))
+        shown = f"{sizes} examples, {self.train!r}"
+        return f"Dataset({self.name!r}, {shown}, num_classes={self.num_classes})"
 
 
 def permute(num_examples: int, seed: int, epoch: int) -> np.ndarray:

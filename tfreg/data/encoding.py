@@ -8,12 +8,12 @@ scales and categories of all rows, those of the test set among them.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfreg.data import files, frames
+from tfreg.data import files, frames, texts
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_CATEGORIES = 1000
 _FEW = 20  # Columns of fewer different texts are never refused.
 _NEARLY_ALL = 0.9
+_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +42,18 @@ class Column:
     scale: float = 1.0
     marked: bool = False
     categories: tuple[str, ...] | None = None
+    words: tuple[str, ...] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts."""
+        return self.categories is not None or self.words is not None
 
     @property
     def width(self) -> int:
         """Number of outputs."""
+        if self.words is not None:
+            return 1 + len(self.words)
         if self.categories is not None:
             return len(self.categories)
         return 1 + self.marked
@@ -52,13 +61,17 @@ class Column:
 
 def make_column(fields: dict[str, Any]) -> Column:
     """Returns the Column of its fields as JSON has them."""
-    categories = fields.get("categories")
-    known = None if categories is None else tuple(categories)
-    return Column(**fields | {"categories": known})
+    several = ("categories", "words")
+    known = {k: tuple(fields[k]) for k in several if fields.get(k) is not None}
+    return Column(**fields | known)
 
 
 def learn(
-    frame: Any, names: Sequence[str], rows: np.ndarray, log: Callable[[str], None]
+    frame: Any,
+    names: Sequence[str],
+    rows: np.ndarray,
+    log: Callable[[str], None],
+    sentences: Collection[str] = (),
 ) -> tuple[Column, ...]:
     """Returns the columns with what the training rows say of them.
 
@@ -67,12 +80,27 @@ def learn(
         names: of the columns.
         rows: numbers of the training rows.
         log: called with what isn't as it seems: missing and constant values.
+        sentences: names of the columns of sentences.
 
     Raises:
         DataError: a column of texts has nearly as many texts as rows, or is one of
             numbers but for a few texts; or a number is infinite.
     """
-    return tuple(_learn(name, frame[name], rows, log) for name in names)
+    return tuple(
+        _learn_words(name, frame[name], rows)
+        if name in sentences
+        else _learn(name, frame[name], rows, log)
+        for name in names
+    )
+
+
+def _learn_words(name: str, column: Any, rows: np.ndarray) -> Column:
+    words = texts.learn(_to_texts(column.iloc[rows]).tolist())
+    if not words:
+        raise files.DataError(
+            f"`{name}` must have words in the training rows, got none: leave --text out"
+        )
+    return Column(name, words=words)
 
 
 def _learn(
@@ -80,17 +108,17 @@ def _learn(
 ) -> Column:
     if not frames.is_number(column.dtype):
         check_texts(name, column)
-        texts = _to_texts(column.iloc[rows])
-        known = sorted(set(texts.tolist()))
+        values = _to_texts(column.iloc[rows])
+        known = sorted(set(values.tolist()))
         if "" in known:
-            count = np.count_nonzero(texts == "")
-            _log_missing(name, count, len(texts), "a category", log)
+            count = np.count_nonzero(values == "")
+            _log_missing(name, count, len(values), "a category", log)
         if len(known) > MOST_CATEGORIES or (
-            len(known) > _FEW and 2 * len(known) > len(texts)
+            len(known) > _FEW and 2 * len(known) > len(values)
         ):
             raise files.DataError(
                 f"`{name}` must be numbers, or texts that many rows share, got "
-                f"{len(known):,} different texts in {len(texts):,} rows: write "
+                f"{len(known):,} different texts in {len(values):,} rows: write "
                 f"--drop={name}, or --text={name} if they are sentences"
             )
         return Column(name, categories=tuple(known))
@@ -161,8 +189,11 @@ def to_numbers(name: str, column: Any, first: int = 0) -> np.ndarray:
         wrong = (numbers.isna() & column.notna()).to_numpy()
         _check_rows(name, column, wrong, first)
         column = numbers
-    with np.errstate(over="ignore"):
-        values = column.to_numpy(np.float32, na_value=np.nan)
+    if column.dtype == np.float32:  # Without a copy.
+        values = column.to_numpy()
+    else:
+        with np.errstate(over="ignore"):
+            values = column.to_numpy(np.float32, na_value=np.nan)
     _check_rows(name, column, np.isinf(values), first)
     return values
 
@@ -182,20 +213,26 @@ def _to_texts(column: Any) -> np.ndarray:
         values = column.tolist()
         whole = [v == v and v == int(v) and not isinstance(v, bool) for v in values]
         pairs = zip(values, whole, strict=True)
-        texts = ["" if v != v else str(int(v) if w else v) for v, w in pairs]
-        return np.array(texts, object)
+        written = ["" if v != v else str(int(v) if w else v) for v, w in pairs]
+        return np.array(written, object)
     missing = column.isna().to_numpy()
-    texts = [str(value) for value in column.tolist()]
-    return np.where(missing, "", np.array(texts, object))
+    written = [str(value) for value in column.tolist()]
+    return np.where(missing, "", np.array(written, object))
 
 
-def encode(columns: Sequence[Column], frame: Any, first: int = 0) -> np.ndarray:
-    """Returns the columns of all rows as `[rows, width]` float32.
+def encode(
+    columns: Sequence[Column],
+    frame: Any,
+    first: int = 0,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """Returns the columns of some rows as `[rows, width]` float32.
 
     Args:
         columns: of `learn`.
         frame: of pandas.
         first: the number of the frame's first row, for messages.
+        rows: numbers of the rows; None: all.
 
     Raises:
         DataError: the frame lacks a column, or a value isn't a number.
@@ -206,27 +243,45 @@ def encode(columns: Sequence[Column], frame: Any, first: int = 0) -> np.ndarray:
             f"data must have the columns of the training, got none named "
             f"{', '.join(missing)}: add them, missing values may be empty"
         )
+    rows = np.arange(len(frame)) if rows is None else rows
     width = sum(column.width for column in columns)
-    x = np.zeros([len(frame), width], np.float32)
-    start = 0
+    if 4 * width * len(rows) > files.LIMIT:
+        raise files.DataError(
+            f"data must take at most {files.LIMIT:,} bytes as numbers, got {width:,} "
+            f"for each of {len(rows):,} rows: drop columns or rows"
+        )
+    x = np.zeros([len(rows), width], np.float32)
+    numbers, start = [], 0
     for column in columns:
-        part = x[:, start : start + column.width]
-        series = frame[column.name]
+        part, series = x[:, start : start + column.width], frame[column.name]
         start += column.width
-        if column.categories is not None:
-            texts = _to_texts(series)
-            places = {text: i for i, text in enumerate(column.categories)}
-            found = np.array([places.get(text, -1) for text in texts], np.int64)
-            known = np.flatnonzero(found >= 0)
-            part[known, found[known]] = 1
-            continue
-        values = to_numbers(column.name, series, first)
-        mean, inverse = np.float32(column.mean), _invert(column)
-        nan = np.isnan(values)
-        part[:, 0] = (np.where(nan, mean, values) - mean) * inverse
-        if column.marked:
-            part[:, 1] = nan
+        if column.is_text:
+            _encode_texts(column, _to_texts(series.iloc[rows]).tolist(), part)
+        else:
+            numbers.append((column, to_numbers(column.name, series, first), part))
+    # Block by block: a column of x alone is far apart in memory.
+    for begin in range(0, len(rows), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        for column, values, part in numbers:
+            _encode_numbers(column, values[rows[block]], part[block])
     return x
+
+
+def _encode_texts(column: Column, values: list[str], outputs: np.ndarray) -> None:
+    if column.words is not None:
+        outputs[:] = texts.encode(column.words, values)
+        return
+    places = {text: i for i, text in enumerate(column.categories or ())}
+    found = np.array([places.get(text, -1) for text in values], np.int64)
+    known = np.flatnonzero(found >= 0)
+    outputs[known, found[known]] = 1
+
+
+def _encode_numbers(column: Column, values: np.ndarray, outputs: np.ndarray) -> None:
+    mean, nan = np.float32(column.mean), np.isnan(values)
+    outputs[:, 0] = (np.where(nan, mean, values) - mean) * _invert(column)
+    if column.marked:
+        outputs[:, 1] = nan
 
 
 def _invert(column: Column) -> np.float32:
@@ -246,7 +301,7 @@ def make_specs(columns: Sequence[Column]) -> "list[tf.TensorSpec]":
         while name in taken:
             name, number = f"{plain.lower()}_{number}", number + 1
         taken.add(name)
-        kind = tf.float32 if column.categories is None else tf.string
+        kind = tf.string if column.is_text else tf.float32
         specs.append(tf.TensorSpec([None], kind, name))
     return specs
 
@@ -262,6 +317,10 @@ def compute(columns: Sequence[Column], tensors: "Sequence[tf.Tensor]") -> "tf.Te
 
     parts = []
     for column, values in zip(columns, tensors, strict=True):
+        if column.words is not None:
+            hot = texts.make_layer(column.words)(values)  # int64 in a graph.
+            parts.append(tf.reshape(tf.cast(hot, tf.float32), [-1, column.width]))
+            continue
         values = values[:, tf.newaxis]
         if column.categories is not None:
             # TFLite compares texts, but has no table of them.

@@ -147,11 +147,13 @@ def load_folder(
     loaded = {p: pictures.load_images(f, *options, names) for p, f in folders.items()}
     if reader is None:
         reader = ImageReader(first.shape, _decide(root, names, task))
-    parts = _divide(loaded, fractions, split_seed)
-    made = {
-        name: dataclasses.replace(part, y=_convert(reader.task, part.y))
-        for name, part in parts.items()
-    }
+    sizes = {part: len(images) for part, images in loaded.items()}
+    made = {}
+    for part, (given, rows) in splits.complete(sizes, fractions, split_seed).items():
+        whole = loaded[given]
+        x = whole.x if len(rows) == len(whole) else whole.x[rows]
+        y = _convert(reader.task, whole.y[rows])
+        made[part] = arrays.Split(x, y, pixels=True)
     count = len(names) if reader.task.kind == "classification" else None
     name = os.path.basename(os.path.abspath(root))
     return arrays.Dataset(
@@ -180,29 +182,6 @@ def _find_parts(root: str) -> dict[str, str]:
     return {
         name: os.path.join(root, found[name]) for name in splits.NAMES if name in found
     }
-
-
-def _divide(
-    loaded: dict[str, arrays.Split], fractions: tuple[float, float, float], seed: int
-) -> dict[str, arrays.Split]:
-    """Returns three parts of the images of one or two, or those of three."""
-    if len(loaded) == len(splits.NAMES):
-        return loaded
-    train = loaded["train"]
-    if "test" in loaded:
-        # As many of training and test: what is drawn for the test stays in training.
-        share = fractions[1] / (fractions[0] + fractions[1])
-        rows = splits.draw(
-            len(train), ((1 - share) * 0.5, share, (1 - share) / 2), seed
-        )
-        rows["train"] = np.union1d(rows["train"], rows.pop("test"))
-    else:
-        rows = splits.draw(len(train), fractions, seed)
-    drawn = {
-        name: arrays.Split(train.x[part], train.y[part], pixels=True)
-        for name, part in rows.items()
-    }
-    return {name: drawn.get(name) or loaded[name] for name in splits.NAMES}
 
 
 def _convert(task: tasks.Task, y: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tables in CSV, TSV and Parquet files, read in parts, with errors that name a row.
+"""Tables in CSV, TSV, Parquet and TFRecord files, in parts, with errors by row.
 
     for frame in frames.read("houses.csv"):  # pandas frames of up to 65,536 rows
         ...
@@ -13,15 +13,19 @@ import importlib
 import io
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfreg import _checks
+from tfreg.data import features as tfrecord
 from tfreg.data import files
 
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+SUFFIXES = (
+    *(".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet"),
+    *tfrecord.SUFFIXES,
+)
 ROWS = 2**16
 
 
@@ -35,6 +39,7 @@ def read(
     texts: Collection[str] = (),
     columns: Collection[str] | None = None,
     keep: Collection[str] = (),
+    features: Sequence[str] = (),
 ) -> Iterator[Any]:
     """Returns an iterator of pandas frames, the rows of a file in order.
 
@@ -43,15 +48,19 @@ def read(
         texts: columns that are read as texts, also where they hold numbers.
         columns: those to read, of which the file may lack some; None: all.
         keep: columns whose numbers keep their types; others become float32.
+        features: of a TFRecord file, as for `features.parse`.
 
     Raises:
         DataError: the file can't be read, or isn't a table; or a package is missing.
     """
     path = os.path.expanduser(os.fsdecode(path))
     _checks.check_regular(path, files.DataError)
-    parts = (_read_parquet if path.lower().endswith(".parquet") else _read_csv)(
-        path, texts, columns
-    )
+    parts: Iterator[Any]
+    if path.lower().endswith(tfrecord.SUFFIXES):
+        parts = tfrecord.read(path, tfrecord.parse(features), ROWS, columns)
+    else:
+        is_parquet = path.lower().endswith(".parquet")
+        parts = (_read_parquet if is_parquet else _read_csv)(path, texts, columns)
     count = 0
     with _explain(path):
         for frame in parts:
@@ -66,7 +75,10 @@ def read(
 
 
 def read_all(
-    path: str | os.PathLike, texts: Collection[str] = (), keep: Collection[str] = ()
+    path: str | os.PathLike,
+    texts: Collection[str] = (),
+    keep: Collection[str] = (),
+    features: Sequence[str] = (),
 ) -> Any:
     """Returns all rows of a file as one pandas frame.
 
@@ -74,12 +86,13 @@ def read_all(
         path: as for `read`.
         texts: as for `read`.
         keep: as for `read`.
+        features: as for `read`.
 
     Raises:
         DataError: as for `read`.
     """
     pandas = import_pandas()
-    parts = list(read(path, texts, keep=keep))
+    parts = list(read(path, texts, keep=keep, features=features))
     numeric = [frame.dtypes.map(is_number) for frame in parts]
     mixed = {
         str(name)
@@ -88,8 +101,16 @@ def read_all(
     }
     if mixed - set(texts):  # Numbers in one part, and a text in another one.
         del parts
-        return read_all(path, {*texts, *mixed}, keep)
-    return pandas.concat(parts, ignore_index=True)
+        return read_all(path, {*texts, *mixed}, keep, features)
+    names = list(parts[0].columns)
+    # One column after another, whose parts are freed: not twice the table.
+    return pandas.DataFrame(
+        {
+            name: pandas.concat([frame.pop(name) for frame in parts], ignore_index=True)
+            for name in names
+        },
+        copy=False,
+    )
 
 
 def import_pandas() -> Any:

@@ -5,7 +5,7 @@
 The trap: rows of one patient in the training and in the test set. Groups stay together.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -55,6 +55,41 @@ def draw(
     part = np.zeros(len(sizes), np.int8)
     part[order[: ends[0]]], part[order[ends[0] : ends[1]]] = 2, 1
     return {name: np.flatnonzero(part[values] == i) for i, name in enumerate(NAMES)}
+
+
+def complete(
+    sizes: Mapping[str, int], fractions: Sequence[float], seed: int
+) -> dict[str, tuple[str, np.ndarray]]:
+    """Returns every part's rows, drawn of the training part where it isn't given.
+
+    Args:
+        sizes: number of rows of each part that is given, `train` among them.
+        fractions: of training, validation and test, of which those of the parts that
+            are drawn count.
+        seed: int >= 0.
+
+    Returns:
+        Part -> the given part that has its rows, and their numbers.
+
+    Raises:
+        DataError: as for `draw`.
+    """
+    missing = [name for name in NAMES if name not in sizes]
+    rows = {"train": np.arange(sizes["train"])}
+    if len(missing) == 2:
+        rows = draw(sizes["train"], fractions, seed)
+    elif missing:
+        # What is drawn for the other part, of as many rows, stays in training.
+        fraction = fractions[NAMES.index(missing[0])]
+        share = fraction / (fractions[0] + fraction)
+        others = (1 - share) * 0.5
+        parts = {"train": others, "validation": others, "test": others}
+        drawn = draw(sizes["train"], [*(parts | {missing[0]: share}).values()], seed)
+        chosen = drawn.pop(missing[0])
+        rows = {"train": np.sort(np.concatenate([*drawn.values()])), missing[0]: chosen}
+    given = {name: (name, np.arange(sizes[name])) for name in NAMES if name in sizes}
+    made = given | {name: ("train", part) for name, part in rows.items()}
+    return {name: made[name] for name in NAMES}
 
 
 def take(names: Sequence[str], column: str) -> dict[str, np.ndarray]:

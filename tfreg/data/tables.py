@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfreg import _checks
-from tfreg.data import arrays, encoding, files, frames, splits, tasks
+from tfreg.data import arrays, encoding, files, frames, splits, tasks, texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +26,22 @@ class TableReader:
     Attributes:
         columns: the inputs, with what they have learnt.
         task: what is learnt of them.
+        features: of a TFRecord file, as for `features.parse`.
     """
 
     columns: tuple[encoding.Column, ...]
     task: tasks.Task
+    features: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Returns it in JSON values, of which `make_reader` makes it again."""
-        return {"kind": "table", "columns": list(map(dataclasses.asdict, self.columns))}
+        columns = list(map(dataclasses.asdict, self.columns))
+        return {"kind": "table", "columns": columns, "features": self.features}
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The columns that are read as texts: categories, and classes by their name."""
-        names = [c.name for c in self.columns if c.categories is not None]
+        """The columns that are read as texts: also classes that are."""
+        names = [column.name for column in self.columns if column.is_text]
         has_texts = bool(self.task.classes) and isinstance(self.task.classes[0], str)
         named = self.task.targets if has_texts and len(self.task.targets) == 1 else ()
         return (*names, *named)
@@ -55,7 +58,8 @@ class TableReader:
         """
         names = [column.name for column in self.columns]
         first = 0
-        for frame in frames.read(path, self.texts, names):
+        options = {"columns": names, "features": self.features}
+        for frame in frames.read(path, self.texts, **options):
             yield encoding.encode(self.columns, frame, first=first)
             first += len(frame)
 
@@ -65,7 +69,7 @@ class TableReader:
         Raises:
             DataError: as for `read`; or a class is another one.
         """
-        frame = frames.read_all(path, self.texts, self.task.targets)
+        frame = frames.read_all(path, self.texts, self.task.targets, self.features)
         targets = read_targets(frame, self.task.targets)
         x = encoding.encode(self.columns, frame)
         return arrays.Split(x, tasks.encode(self.task, targets))
@@ -78,10 +82,15 @@ class TableReader:
         """Returns the inputs of such tensors, in a graph."""
         return encoding.compute(self.columns, tensors)
 
+    def list_layers(self) -> list[Any]:
+        """Returns the Keras layers that `compute` calls, whose tables are saved."""
+        return [texts.make_layer(c.words) for c in self.columns if c.words is not None]
+
 
 def make_reader(fields: dict[str, Any], task: tasks.Task) -> TableReader:
     """Returns the reader that `describe` described."""
-    return TableReader(tuple(map(encoding.make_column, fields["columns"])), task)
+    columns = tuple(map(encoding.make_column, fields["columns"]))
+    return TableReader(columns, task, tuple(fields.get("features", ())))
 
 
 def load_table(
@@ -94,6 +103,8 @@ def load_table(
     split_seed: int = 0,
     reader: TableReader | None = None,
     log: Callable[[str], None] = lambda text: None,
+    sentences: Sequence[str] = (),
+    features: Sequence[str] = (),
 ) -> arrays.Dataset:
     """Returns the rows of a table in three parts, as numbers.
 
@@ -110,6 +121,8 @@ def load_table(
         reader: what an earlier training has learnt; None: it is learnt of the rows of
             the training part.
         log: called with what isn't as it seems: missing values, doubts on the task.
+        sentences: names of columns of sentences, which become bags of words.
+        features: what a TFRecord file holds, each `name:dtype` or `name:dtype[28x28]`.
 
     Returns:
         Splits of x float32 `[rows, width]`, with the reader and the task.
@@ -119,32 +132,43 @@ def load_table(
         ValueError: `split` isn't as above.
     """
     parts = _checks.parse_split(split)
-    texts = reader.texts if reader else ()
-    frame = frames.read_all(path, texts, [*target, group or ""])
+    read_as_texts = reader.texts if reader else sentences
+    keep = [*target, group or ""]
+    frame = frames.read_all(path, read_as_texts, keep, features)
     given = parts if isinstance(parts, str) else None
-    _check_columns(path, frame, target, [*drop, *filter(None, (group, given))])
+    others = [*drop, *sentences, *filter(None, (group, given))]
+    _check_columns(path, frame, target, others)
     targets = read_targets(frame, target)
     rows = _divide(frame, parts, split_seed, group)
     if reader is None:
-        decided, doubts = tasks.decide(targets, task)
-        for doubt in doubts:
-            log(doubt)
+        decided = _decide(targets, task, log)
         unused = [*target, *drop, *filter(None, (group, given))]
         names = _list_inputs(path, frame, unused, log)
-        known = encoding.learn(frame, names, rows["train"], log)
+        known = encoding.learn(frame, names, rows["train"], log, sentences)
         y = tasks.encode(decided, targets)
-        reader = TableReader(known, _scale(decided, y[rows["train"]]))
-    else:
-        y = tasks.encode(reader.task, targets)
-    x = encoding.encode(reader.columns, frame)
-    del frame  # Before the copies of its rows.
-    made = {part: arrays.Split(x[chosen], y[chosen]) for part, chosen in rows.items()}
+        scaled = tasks.scale(decided, y[rows["train"]])
+        reader = TableReader(known, scaled, tuple(features))
+    y = tasks.encode(reader.task, targets)
+    made = {}
+    for part, chosen in rows.items():
+        x = encoding.encode(reader.columns, frame, rows=chosen)
+        made[part] = arrays.Split(x, y[chosen])
     is_softmax = reader.task.kind == "classification"
     num_classes = len(reader.task.classes) if is_softmax else None
     name = pathlib.Path(os.fsdecode(path)).name.partition(".")[0]
     return arrays.Dataset(
         name, **made, num_classes=num_classes, task=reader.task, reader=reader
     )
+
+
+def _decide(
+    targets: dict[str, np.ndarray], kind: str, log: Callable[[str], None]
+) -> tasks.Task:
+    """Returns the task, and says what is in doubt."""
+    task, doubts = tasks.decide(targets, kind)
+    for doubt in doubts:
+        log(doubt)
+    return task
 
 
 def _divide(
@@ -188,20 +212,6 @@ def read_targets(frame: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
             encoding.check_texts(name, column)
             targets[name] = column.astype(object).to_numpy()
     return targets
-
-
-def _scale(task: tasks.Task, y: np.ndarray) -> tasks.Task:
-    """Returns a regression's task with the means and scales of its targets."""
-    if task.kind != "regression":
-        return task
-    mean = np.asarray(np.mean(y, 0, np.float64))
-    scale = np.asarray(np.std(y, 0, np.float64))
-    scale = np.where(scale > np.abs(mean) * 1e-6, scale, 1.0)
-    return dataclasses.replace(
-        task,
-        mean=tuple(mean.astype(np.float32).tolist()),
-        scale=tuple(scale.astype(np.float32).tolist()),
-    )
 
 
 def _check_columns(

@@ -254,6 +254,25 @@ def balance(y: np.ndarray) -> np.ndarray:
     return weights[classes].astype(np.float32)
 
 
+def scale(task: Task, y: np.ndarray) -> Task:
+    """Returns a regression's task with the means and scales of its targets.
+
+    Args:
+        task: of any kind; others are returned as they are.
+        y: targets of the training examples, `[examples, targets]`.
+    """
+    if task.kind != "regression":
+        return task
+    mean = np.asarray(np.mean(y, 0, np.float64))
+    spread = np.asarray(np.std(y, 0, np.float64))
+    spread = np.where(spread > np.abs(mean) * 1e-6, spread, 1.0)
+    return dataclasses.replace(
+        task,
+        mean=tuple(mean.astype(np.float32).tolist()),
+        scale=tuple(spread.astype(np.float32).tolist()),
+    )
+
+
 def _list_unique(values: np.ndarray) -> list[Any]:
     """Returns the different values, sorted; texts by their letters."""
     if values.dtype.kind in "iuf":

@@ -47,11 +47,11 @@ class _Records:
         self.paths = paths
         self._features = dict(features)
         self._to_example = to_example
-        index = [_index(path) for path in self.paths]
-        self._offsets = np.concatenate([offsets for offsets, _ in index])
-        self._lengths = np.concatenate([lengths for _, lengths in index])
+        indexed = [index(path) for path in self.paths]
+        self._offsets = np.concatenate([offsets for offsets, _ in indexed])
+        self._lengths = np.concatenate([lengths for _, lengths in indexed])
         # The number of the first record of each file.
-        self._starts = np.cumsum([0, *(len(offsets) for offsets, _ in index)])
+        self._starts = np.cumsum([0, *(len(offsets) for offsets, _ in indexed)])
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -171,7 +171,7 @@ def records(
     return _Records(list(map(os.fsdecode, paths)), features, to_example)
 
 
-def _index(path: str) -> tuple[np.ndarray, np.ndarray]:
+def index(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the offsets and lengths of the data of a file's records, int64."""
     offsets, lengths, crcs = array.array("q"), array.array("q"), array.array("I")
     with files.reading(repr(path)), open(path, "rb") as file:

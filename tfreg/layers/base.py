@@ -129,6 +129,9 @@ class Layer(freezing.Freezable):
         # Reserves the name: unnamed layers of this store get other names.
         self.store.make_name(label, self)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
     @property
     def name(self) -> str:
         """Name of the layer, the first part of its variables' names."""
@@ -165,7 +168,8 @@ class Layer(freezing.Freezable):
 
         Args:
             target: one of `targets`.
-            regularizer: callable, tensor -> scalar tensor or None.
+            regularizer: callable, tensor -> scalar tensor or None; or `l1` or `l2`, at
+                1e-4.
 
         Raises:
             ValueError: the layer has no such target.
@@ -176,6 +180,8 @@ class Layer(freezing.Freezable):
                 f"target must be one of {self.targets} for a {type(self).__name__}, "
                 f"got {target!r}: regularize another layer"
             )
+        if isinstance(regularizer, str):
+            regularizer = regularizers.NAMED.get(regularizer, regularizer)
         example = "tfreg.l2_regularizer(1e-4)"
         _checks.check_function(f"{target}_regularizer", regularizer, example)
         if regularizer is regularizers.no_regularizer:

@@ -21,6 +21,7 @@ from tfreg.layers import base, foreign, initializers
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 Regularizer = base.Regularizer
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "gelu", "selu", "softmax", "linear")
 
 
 class Dense(base.Layer):
@@ -28,7 +29,7 @@ class Dense(base.Layer):
 
     Args:
         units: size of the outputs' last dimension.
-        activation: function of a tensor; None: linear.
+        activation: function of a tensor, or one of ACTIVATIONS; None: linear.
         use_bias: whether a bias is added.
         kernel_initializer: (shape, seed) -> values of the kernel `[inputs, units]`.
         kernel_regularizer: callable, kernel -> scalar.
@@ -68,6 +69,9 @@ class Dense(base.Layer):
         }
         super().__init__(name, seed, regularizers)
         self.units = _checks.check_int("units", units)
+        if isinstance(activation, str) and activation in ACTIVATIONS:
+            found = None if activation == "linear" else getattr(tf.nn, activation)
+            activation = found
         if activation is not None:
             _checks.check_function("activation", activation, "tf.nn.relu")
         self.activation = activation

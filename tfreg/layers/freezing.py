@@ -11,10 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg import _checks
 from tfreg.collections import parts, terms
 
 
-class Freezable(tf.Module):
+class Freezable(tf.Module, _checks.Guide):
     """A tf.Module whose variables, including submodules', can be frozen."""
 
     @property

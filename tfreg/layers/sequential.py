@@ -8,6 +8,7 @@ The trap: a member that is never trained, such as a Keras layer, whose variables
 tf.Module doesn't list. A Sequential does.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,13 @@ class Sequential(freezing.Freezable):
         self._takes_training = tuple(map(naming.takes_training, members))
         self.layers = members
         naming.set_names(naming.find_layers(members))
+
+    def __repr__(self) -> str:
+        members = ", ".join(
+            each.__name__ if inspect.isfunction(each) else repr(each)
+            for each in self.layers
+        )
+        return f"{type(self).__name__}({members})"
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Before `layers` exists, the attribute may be a subclass's.

@@ -47,6 +47,11 @@ def is_own(text: str) -> bool:
     return ":" in text and not is_keras(text)
 
 
+def names_function(text: str | None) -> bool:
+    """Returns whether a text that may be a path is `module:function` instead."""
+    return text is not None and _OWN.fullmatch(text) is not None
+
+
 def check_own(flag: str, text: str) -> None:
     """Checks that a text is a module and a function.
 

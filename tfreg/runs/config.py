@@ -33,7 +33,10 @@ DEFAULT_SCALE = 1e-4
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{names.MAX_LENGTH - 1}}}")
 _PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
 # Fields of the data of one's own, and all that came after the hashes of the others.
-_OWN = ("target", "drop", "group", "split", "split_seed", "image_size")
+_OWN = (
+    *("target", "drop", "text", "features", "group", "split", "split_seed"),
+    "image_size",
+)
 _CHOSEN = ("loss", "metrics", "augment", "deterministic")
 _NEW = ("data", *_OWN, "task", "class_weights", "set", *_CHOSEN)
 
@@ -68,12 +71,19 @@ class Config:
     data: str | None = fields.define(
         None,
         "data",
-        "a CSV or Parquet file, or a folder of images, instead of --dataset",
+        "a CSV, Parquet or TFRecord file, a folder of images, or module:function of "
+        "the working directory, instead of --dataset",
     )
     target: tuple[str, ...] = fields.define(
         (), "data", "column of --data to learn, several with commas"
     )
     drop: tuple[str, ...] = fields.define((), "data", "columns of --data to ignore")
+    text: tuple[str, ...] = fields.define(
+        (), "data", "columns of --data that are sentences, used as bags of words"
+    )
+    features: tuple[str, ...] = fields.define(
+        (), "data", "what TFRecords hold, such as age:float32,x:int64[4],city:string"
+    )
     group: str | None = fields.define(
         None, "data", "column whose equal values stay in one part of the data"
     )
@@ -98,7 +108,7 @@ class Config:
         "the working directory",
     )
     set: tuple[str, ...] = fields.define(
-        (), "model", "option of a model of your own, such as depth=4; several times"
+        (), "model", "option of a model or data of your own, as depth=4; several times"
     )
     hidden: tuple[int, ...] = fields.define(
         (128,), "model", "widths of the mlp's hidden layers"
@@ -185,8 +195,7 @@ class Config:
             object.__setattr__(self, field.name, value)
         fields.check_numbers(self)
         self._check_choices()
-        self._check_model()
-        self._check_named()
+        fields.check_named(self, OPTIMIZERS)
         if self.run_name is not None and not _NAME.fullmatch(self.run_name):
             raise ValueError(
                 "run_name must be up to 150 letters, digits and . _ = + -, and start "
@@ -240,39 +249,6 @@ class Config:
             raise ValueError(
                 f"reg_on must be one or more of {', '.join(rules.TARGETS)}, each once, "
                 f"got {self.reg_on!r}: write reg=none for no penalty"
-            )
-
-    def _check_model(self) -> None:
-        if calls.is_own(self.model):
-            calls.check_own("model", self.model)
-        elif self.set:
-            raise ValueError(
-                f"set must be used with a model of your own, got {self.set!r} with "
-                f"{self.model!r}: write --model=module:function"
-            )
-        own.parse_options(self.set)
-
-    def _check_named(self) -> None:
-        """Checks the form of what is named: loss, metrics, optimizer and the like."""
-        calls.check("loss", self.loss, ("auto",))
-        for text in self.metrics:
-            calls.check("metrics", text, calls.METRICS)
-        for text in self.augment:
-            calls.check("augment", text, calls.AUGMENTATIONS, has_keras=False)
-        for name in ("model", "optimizer"):
-            if calls.is_keras(text := getattr(self, name)):
-                calls.parse(name, text)
-        if ":" in self.optimizer and not calls.is_keras(self.optimizer):
-            raise ValueError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)} or keras:NAME, got "
-                f"{self.optimizer!r}: write for example keras:Lion(1e-4)"
-            )
-        if calls.is_keras(self.optimizer) and (
-            self.schedule != "constant" or self.warmup_steps
-        ):
-            raise ValueError(
-                "schedule must be constant, without warmup_steps, with an optimizer of "
-                f"Keras, got {self.schedule!r} with {self.optimizer!r}: leave it out"
             )
 
     @property

@@ -17,6 +17,9 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tfreg.data import features
+from tfreg.runs import calls, own
+
 _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
 
 
@@ -124,6 +127,48 @@ def check_data(settings: Any, own: Sequence[str]) -> None:
             f"data must be the name of a file, got {settings.data!r}: choose another"
         )
     parse_size(settings.image_size)
+    features.parse(settings.features)
+
+
+def check_named(settings: Any, optimizers: Sequence[str]) -> None:
+    """Checks the form of what is named: model, loss, metrics, optimizer and the like.
+
+    Args:
+        settings: the Config.
+        optimizers: names of those that aren't Keras's.
+
+    Raises:
+        ValueError: a name has another form, or doesn't go with another field.
+    """
+    if calls.is_own(settings.model):
+        calls.check_own("model", settings.model)
+    elif settings.set and not calls.names_function(settings.data):
+        raise ValueError(
+            f"set must be used with a model or data of your own, got {settings.set!r} "
+            f"with {settings.model!r}: write --model=module:function"
+        )
+    own.parse_options(settings.set)
+    calls.check("loss", settings.loss, ("auto",))
+    for text in settings.metrics:
+        calls.check("metrics", text, calls.METRICS)
+    for text in settings.augment:
+        calls.check("augment", text, calls.AUGMENTATIONS, has_keras=False)
+    for name in ("model", "optimizer"):
+        if calls.is_keras(text := getattr(settings, name)):
+            calls.parse(name, text)
+    if ":" in settings.optimizer and not calls.is_keras(settings.optimizer):
+        raise ValueError(
+            f"optimizer must be one of {', '.join(optimizers)} or keras:NAME, got "
+            f"{settings.optimizer!r}: write for example keras:Lion(1e-4)"
+        )
+    if calls.is_keras(settings.optimizer) and (
+        settings.schedule != "constant" or settings.warmup_steps
+    ):
+        raise ValueError(
+            "schedule must be constant, without warmup_steps, with an optimizer of "
+            f"Keras, got {settings.schedule!r} with {settings.optimizer!r}: leave it "
+            "out"
+        )
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfreg import data
+from tfreg import _checks, data
 from tfreg.collections import store
 from tfreg.runs import builder, config, directories, inputs, results, serving
 from tfreg.training import files
@@ -63,7 +63,7 @@ def load_run(path: str | os.PathLike) -> "FinishedRun":
         return FinishedRun(path, settings, kept)
 
 
-class FinishedRun:
+class FinishedRun(_checks.Guide):
     """A run as a model; see `load_run`.
 
     Attributes:
@@ -99,6 +99,9 @@ class FinishedRun:
         self.model = self._run.model
         spec = tf.TensorSpec([None, *kept.shape], tf.as_dtype(kept.dtype), "inputs")
         self._predict = tf.function(self._compute, [spec])
+
+    def __repr__(self) -> str:
+        return f"FinishedRun({str(self.path)!r}, {self.model!r})"
 
     def _compute(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return serving.compute(self._run.loop.step, self.inputs, x)
@@ -256,11 +259,19 @@ class FinishedRun:
         module = tf.Module()
         module.variables_ = list(self._run.loop.step.adapted.variables)
         module.predict = self._serve(has_texts=True)
+        if hasattr(self.inputs.reader, "list_layers"):
+            module.layers_ = self.inputs.reader.list_layers()
         signature = module.predict.get_concrete_function()
         tf.saved_model.save(module, str(folder / "model"), signature)
         return folder / "model"
 
     def _write_lite(self, folder: pathlib.Path) -> pathlib.Path:
+        columns = getattr(self.inputs.reader, "columns", ())
+        if words := [c.name for c in columns if c.words is not None]:
+            raise ValueError(
+                "format must be savedmodel for a run on sentences, got 'tflite' for "
+                f"`{words[0]}`: TFLite can't split texts into words"
+            )
         function = self._serve(has_texts=False).get_concrete_function()
         make: Callable = tf.lite.TFLiteConverter.from_concrete_functions
         converted = make([function], self.model).convert()

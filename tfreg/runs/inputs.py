@@ -12,14 +12,16 @@ import dataclasses
 import os
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfreg import data
-from tfreg.data import folders, frames, tables, tasks
-from tfreg.runs import config, directories, results
+from tfreg.data import folders, frames, returned, tables, tasks
+from tfreg.runs import calls, config, directories, own, results
+
+_OF_TABLES = ("target", "drop", "group", "text", "features", "image_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +122,13 @@ def load(
     Raises:
         data.DataError: the data can't be read, or don't fit the task.
     """
-    if settings.data is None:
-        dataset = data.load(settings.dataset, settings.data_dir)
-        dataset = _convert_targets(dataset, settings.task, log)
+    if settings.data is None or calls.names_function(settings.data):
+        dataset = _load_arrays(settings, log)
+        if dataset.task is None:
+            dataset = _convert_targets(dataset, settings.task, log)
+        if settings.data is not None and dataset.train.y.ndim == 2:
+            scaled = tasks.scale(get_task(dataset), dataset.train.y)
+            dataset = dataclasses.replace(dataset, task=scaled)
         return _weigh(dataset, settings.class_weights)
     dataset = _load_file(settings, known.reader if known else None, log)
     if known and describe(dataset).digest != known.digest:
@@ -133,6 +139,28 @@ def load(
     return _weigh(dataset, settings.class_weights)
 
 
+def _load_arrays(settings: config.Config, log: Callable[[str], None]) -> data.Dataset:
+    """Returns the data set of a name, or of a function of one's own."""
+    if settings.data is None:
+        return data.load(settings.dataset, settings.data_dir)
+    _refuse_others(settings, "a function", _OF_TABLES)
+    value = own.find("data", settings.data)(settings)
+    drawn = settings.task, settings.split, settings.split_seed, log
+    keeps_ids = calls.is_own(settings.model)
+    return returned.make_dataset(settings.data, value, *drawn, keeps_ids)
+
+
+def _refuse_others(settings: config.Config, kind: str, names: Sequence[str]) -> None:
+    """Raises a DataError if a flag is given that data of a kind don't have."""
+    for name in names:
+        if value := getattr(settings, name):
+            value = ",".join(value) if isinstance(value, tuple) else value
+            raise data.DataError(
+                f"{name} must not be used with {kind}, got {value!r} with "
+                f"{settings.data!r}: leave it out"
+            )
+
+
 def _load_file(
     settings: config.Config, reader: Any, log: Callable[[str], None]
 ) -> data.Dataset:
@@ -141,25 +169,16 @@ def _load_file(
     parts = settings.split, settings.split_seed, reader, log
     is_folder = os.path.isdir(os.path.expanduser(path))
     if is_folder:
-        for name in ("target", "drop", "group"):
-            if value := getattr(settings, name):
-                raise data.DataError(
-                    f"{name} must be used with a table, got {value!r} with the folder "
-                    f"{path!r}: leave it out"
-                )
+        _refuse_others(settings, "a folder of images", _OF_TABLES[:-1])
         return data.load_folder(path, settings.get_image_size(), settings.task, *parts)
     if not frames.is_table(path):
         raise data.DataError(
-            f"data must be a folder of images, or a file with one of "
+            f"data must be a folder of images, module:function, or a file with one of "
             f"{', '.join(frames.SUFFIXES)}, got {path!r}: check its path, or convert it"
         )
-    if settings.image_size is not None:
-        raise data.DataError(
-            f"image_size must be used with a folder of images, got "
-            f"{settings.image_size!r} with {path!r}: leave it out"
-        )
+    _refuse_others(settings, "a table", ("image_size",))
     table = path, settings.target, settings.task, settings.drop, settings.group
-    return data.load_table(*table, *parts)
+    return data.load_table(*table, *parts, settings.text, settings.features)
 
 
 def _weigh(dataset: data.Dataset, weights: str) -> data.Dataset:

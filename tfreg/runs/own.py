@@ -52,7 +52,8 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
 def list_names(settings: Any) -> list[str]:
     """Returns what is of one's own in a Config, each `module:function`."""
     named = [settings.model, settings.loss, *settings.metrics, *settings.augment]
-    return [text for text in named if calls.is_own(text)]
+    data = [settings.data] if calls.names_function(settings.data) else []
+    return [*data, *(text for text in named if calls.is_own(text))]
 
 
 def build_model(settings: Any, dataset: Any) -> Any:

@@ -234,10 +234,12 @@ def evaluate(
     if data_dir is not None:
         settings = dataclasses.replace(settings, data_dir=data_dir)
     known = inputs.read(path) if settings.data is not None else None
-    if source is not None and known is None:
+    if source is not None and (known is None or known.reader is None):
+        of, advice = settings.data or settings.dataset, "write --data_dir"
+        advice = advice if known is None else "change the function, or leave it out"
         raise ValueError(
             f"data must be used with a run on a file, got {source!r} for one on "
-            f"{settings.dataset}: write --data_dir"
+            f"{of}: {advice}"
         )
     # One device is enough, and no other worker is needed.
     settings = dataclasses.replace(settings, strategy="one", logical_devices=0)

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfreg import _checks
 from tfreg.runs import (
     console,
     directories,
@@ -30,7 +31,7 @@ from tfreg.runs import (
 from tfreg.training import checkpoints, loop, manifests, recovery, reports
 
 
-class Trainer:
+class Trainer(_checks.Guide):
     """Trains a loop for epochs, evaluates it after each, and saves checkpoints.
 
     Args:

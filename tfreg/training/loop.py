@@ -36,7 +36,7 @@ from tfreg.training import (
 _function = functools.partial(tf.function, autograph=False)  # A step converts itself.
 
 
-class Loop:
+class Loop(_checks.Guide):
     """Trains on one source of data, and evaluates on any.
 
     The order of the examples is a function of (seed, epoch). Every example is used once
@@ -68,6 +68,10 @@ class Loop:
     Attributes:
         seconds: time in the steps of the last epoch.
     """
+
+    def __repr__(self) -> str:
+        size = f"batch_size={self.batch_size}, steps_per_epoch={self.steps_per_epoch}"
+        return f"Loop({self.step.model!r}, {self.source!r}, {size})"
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class _Pass(threading.local):
     states: reports.States = {}
 
 
-class Step:
+class Step(_checks.Guide):
     """A training or evaluation step, for any model, loss and optimizer.
 
     The penalties are those of the model. An update sums the gradients over microbatches
