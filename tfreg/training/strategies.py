@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
@@ -239,6 +240,7 @@ def _find_lost(lines: Sequence[str]) -> list[int]:
     found = [re.match(r"/job:(\w+)/replica:\d+/task:(\d+)", line) for line in listed]
     lost = [f"{match[1]} {match[2]}" for match in found if match]
     if not lost:
+        time.sleep(0.5)  # The ports of a process that dies close one after another.
         others = [(name, place) for name, place in workers if name != own]
         lost = [name for name, place in others if not meeting.is_listening(place)]
     return [names.index(name) for name in lost if name in names]
