@@ -73,6 +73,7 @@ setuptools.setup(
             "pdoc",
             "pytest>=8",
             "pytest-xdist",
+            "pyyaml",
             "ruff~=0.17.6",  # another minor version formats otherwise
             "scikit-learn",
             "selenium",

@@ -1,5 +1,7 @@
 """Files are written atomically, and a checkpoint of another model is refused."""
 
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -322,3 +324,25 @@ def test_a_lost_file_is_refused(tmp_path):
     path.mkdir()
     with pytest.raises(manifests.CheckpointError, match="must have an intact"):
         restore(tmp_path, Values(0.0), Values(0.0))
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        ({"../secret": "0" * 64}, "missing"),
+        ({"/etc/passwd": "0" * 64}, "missing"),
+        ([], "not a manifest"),
+        ({"pipe": "0" * 64}, "not a regular file"),
+    ],
+)
+def test_a_manifest_of_somebody_else_reads_nothing_outside(tmp_path, listed, reason):
+    path = tmp_path / "step-0000000007"
+    path.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    text = json.dumps({"step": 7, "facts": {}, "files": listed})
+    seal = hashlib.sha256(text.encode()).hexdigest()  # Whoever writes can seal.
+    (path / "manifest.json").write_text(f"{text}\n{seal}\n")
+    if "pipe" in listed:
+        os.mkfifo(path / "pipe")
+    with pytest.raises(manifests.CheckpointError, match=reason):
+        manifests.verify(path)

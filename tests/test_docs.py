@@ -4,6 +4,7 @@ import ast
 import contextlib
 import functools
 import io
+import json
 import os
 import pathlib
 import re
@@ -14,9 +15,14 @@ import types
 import numpy as np
 import pytest
 import tf1_originals
+import yaml
+from absl import flags
 
 import tfreg
 from tfreg import tf1
+from tfreg.cli import commandline, train
+from tfreg.runs import config
+from tfreg.training import strategies
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
@@ -77,6 +83,64 @@ def test_the_script_for_slurm_queues_again_what_may_go_on(tmp_path, status):
     called = (tmp_path / "called").read_text().splitlines()
     assert called[0].startswith("srun tfreg train") and "--reg=l2" in called[0]
     assert called[1:] == ["scontrol requeue 17"] * (status > 100 or status == 75)
+
+
+def read_manifests():
+    """Returns the pod, its number of copies and the object of each manifest."""
+    loaded = map(yaml.safe_load_all, get_blocks("docs/replicas.md", "yaml"))
+    (service, job), (tfjob,) = map(list, loaded)
+    worker = tfjob["spec"]["tfReplicaSpecs"]["Worker"]
+    pods = [job["spec"]["template"]["spec"], worker["template"]["spec"]]
+    return service, job, tfjob, *pods
+
+
+def test_the_manifests_restart_what_may_go_on():
+    service, job, tfjob, pod, own = read_manifests()
+    assert (job["apiVersion"], tfjob["apiVersion"]) == ("batch/v1", "kubeflow.org/v1")
+    selected = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    assert service["spec"]["selector"] == selected
+    assert service["metadata"]["name"] == pod["subdomain"]
+    spec = job["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["completions"] == spec["parallelism"] == 2
+    # Kubernetes takes a podFailurePolicy with Never alone, and sorted values.
+    assert pod["restartPolicy"] == "Never"
+    (rule,) = spec["podFailurePolicy"]["rules"]
+    codes = rule["onExitCodes"]
+    assert (rule["action"], codes["operator"]) == ("FailJob", "In")
+    rows = re.findall(r"^\| ([\d, ]+) \| .* \| no \|$", read("docs/replicas.md"), re.M)
+    assert codes["values"] == sorted({int(n) for n in ",".join(rows).split(",")} - {0})
+    assert tfjob["spec"]["tfReplicaSpecs"]["Worker"]["restartPolicy"] == "OnFailure"
+    assert own["containers"][0]["name"] == "tensorflow"  # The operator's rule.
+    for each in (pod, own):
+        (container,), (volume,) = each["containers"], each["volumes"]
+        assert [m["name"] for m in container["volumeMounts"]] == [volume["name"]]
+
+
+def test_the_commands_of_the_manifests_are_understood(tmp_path, monkeypatch):
+    *_, pod, own = read_manifests()
+    (tmp_path / "tfreg").write_text('#!/bin/sh\necho "$TF_CONFIG"; echo "$@"\n')
+    (tmp_path / "tfreg").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for each in (pod, own):
+        (container,) = each["containers"]
+        command = [*container["command"], *container["args"]]
+        for i in range(2):
+            environment["JOB_COMPLETION_INDEX"] = str(i)
+            printed = subprocess.check_output(command, text=True, env=environment)
+            *configured, words = printed.splitlines()
+            text = "".join(configured)
+            if each is pod:
+                monkeypatch.setenv("TF_CONFIG", text)
+                assert json.loads(text)["task"] == {"type": "worker", "index": i}
+                assert strategies.is_first() == (i == 0)
+            assert words.split()[0] == "train"
+            values = flags.FlagValues()
+            train.define(values)
+            commandline.parse(values, words.split())
+            settings = commandline.make_config(values, config.Config())
+            assert settings.strategy == "multi_worker" and values["resume"].value
+            assert settings.logdir == container["volumeMounts"][0]["mountPath"]
 
 
 def test_readme_learns(tmp_path, monkeypatch):

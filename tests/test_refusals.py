@@ -1,15 +1,18 @@
 """What a run refuses before it begins: pipes, devices, names twice, too much memory."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import resource
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfreg import data, runs
+import tfreg
+from tfreg import data, losses, optimizers, runs
 from tfreg.cli import commands, predict, process
 from tfreg.data import frames
 from tfreg.runs import config, directories, memory, records, results, weights
@@ -76,6 +79,45 @@ def test_much_memory_is_told_beforehand(monkeypatch):
         told.clear()
         memory.check(settings, dataset, told.append)
         assert len(told) == messages
+
+
+def test_a_step_of_any_model_that_no_memory_holds_is_refused(monkeypatch):
+    model = keras.Sequential([keras.layers.Dense(300), keras.layers.Dense(2)])
+    x, y = np.zeros([10, 4], np.float32), np.zeros(10, np.int32)
+    per_example = losses.sparse_softmax_cross_entropy
+    trained = tfreg.Loop(
+        tfreg.Step(model, per_example, optimizers.sgd(0.1)), data.Split(x, y), 5
+    )
+    assert trained.measure_forward() == 5 * 300 * 4
+    parameters = 5 * 300 + 301 * 2
+    # Gradients, copies of weights and step, the largest output and its gradient.
+    needed = 4 * 2 * parameters + 8 + 2 * 5 * 300 * 4
+    for free, refused in {needed - 1: True, needed: False}.items():
+        monkeypatch.setattr(memory, "get_free", lambda free=free: free)
+        expected = contextlib.nullcontext()
+        if refused:
+            expected = pytest.raises(ValueError, match="got a need of at least 28.8 kB")
+        with expected:
+            memory.check_step(trained, lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("own", "limit"),
+    [
+        ("0::/job/a", "job/a/memory.max"),
+        ("5:cpu:/\n4:memory:/job/a", "memory/job/a/memory.limit_in_bytes"),
+        ("0::/job/a", "memory.max"),  # In a container the root is its own.
+    ],
+)
+def test_free_memory_is_what_the_cgroup_leaves(own, limit, tmp_path, monkeypatch):
+    (tmp_path / limit).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / limit).write_text(f"{2**40}\n")
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "own")
+    assert memory.get_free() < 2**40
+    (tmp_path / limit).write_text("1000\n")
+    assert memory.get_free() == 0
 
 
 def test_free_memory_is_what_ulimit_leaves():

@@ -1,9 +1,11 @@
 """What status.json and `tfreg status` say of runs that train, or have ended."""
 
+import dataclasses
 import itertools
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -57,7 +59,7 @@ def test_the_table_says_how_each_run_has_ended(points, tmp_path, capsys):
         "step": 18,
         "steps": 18,
         "saved": 18,
-        "workers": 1,
+        "workers": [{**status.describe_process(), "state": "ended"}],
         "pid": 0,
     }
     assert read(tmp_path / "killed")["state"] == "running"  # It could say no more.
@@ -94,3 +96,38 @@ def test_a_status_that_cannot_be_written_stops_no_run(points, tmp_path, monkeypa
     settings = test_resume.make_settings(points, tmp_path, "a", epochs=1)
     assert runs.train(settings)["steps"] == 9
     assert status.read(tmp_path / "a").state == "finished"
+
+
+def test_a_run_says_who_its_chief_waits_for(points, tmp_path, capsys):
+    settings = test_resume.make_settings(points, tmp_path, "a", epochs=1)
+    with status.waiting(tmp_path / "a") as note:
+        note("worker 1 at host:2222")
+    assert not (tmp_path / "a").exists()  # It is new, and may be refused yet.
+    runs.train(settings)
+    with status.waiting(tmp_path / "a") as note:
+        pass
+    assert read(tmp_path / "a")["state"] == "finished"
+    with pytest.raises(KeyError), status.waiting(tmp_path / "a") as note:
+        note("worker 1 at host:2222")
+        table = status.format_table([tmp_path])
+        assert "waiting: for worker 1 at host:2222" in table
+        assert f"{os.getpid()} on " in table
+        raise KeyError("gone")
+    assert status.read(tmp_path / "a").reason == "KeyError: 'gone'"
+    assert "waiting for worker 1 at host:2222" in capsys.readouterr().err
+
+
+def test_the_table_has_the_workers_of_a_run_and_how_long_it_has_been_silent(tmp_path):
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    workers = [{"host": "h", "pid": i, "state": s} for i, s in enumerate(["ended"] * 2)]
+    workers[1]["state"] = "lost"
+    old = "2020-01-01T00:00:00+00:00"
+    written = status.Status("running", updated_at=old, workers=workers)
+    (path / "status.json").write_text(json.dumps(dataclasses.asdict(written)))
+    with directories.claim(path, resume=True):
+        table = status.format_table([path])
+        assert re.search(r"running, silent for \d{8,} s", table)
+        assert re.search(r"^  worker 1 +lost .* 1 on h$", table, re.M)
+    assert "killed" in status.format_table([path])

@@ -1,5 +1,7 @@
 """Choosing a strategy, and several workers on this machine's loopback."""
 
+import concurrent.futures
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from tfreg import optimizers
-from tfreg.training import strategies
+from tfreg.training import meeting, strategies
 
 FLAGS = ["--reg=l2", "--scale=1e-3", "--reg_on=kernel,bias", "--run_name=a"]
 
@@ -208,7 +210,11 @@ def test_a_signal_to_one_worker_stops_all_and_the_chief_saves(tmp_path):
     os.kill(workers[1].pid, signal.SIGTERM)
     assert [worker.wait(60) for worker in workers] == [143, 143]
     assert "saved in runs/a" in workers[0].read_errors()
+    assert "by SIGTERM, which worker 1 got: saved" in workers[0].read_errors()
     assert "the chief saves the run" in workers[1].read_errors()
+    written = json.loads((run / "status.json").read_text())
+    assert written["reason"] == "SIGTERM, which worker 1 got"
+    assert [w["pid"] for w in written["workers"]] == [w.pid for w in workers]
     assert len(list((run / "checkpoints").iterdir())) > 1
 
 
@@ -220,10 +226,13 @@ def set_workers(monkeypatch, ports):
 
 
 def test_a_worker_that_never_comes_is_named(monkeypatch):
-    ports = find_ports(2)
+    ports, told = find_ports(2), []
     set_workers(monkeypatch, ports)
-    with pytest.raises(strategies.WorkerError, match=f"worker 1 at .*:{ports[1]}: "):
-        strategies.make_strategy("multi_worker", wait=0.3)
+    monkeypatch.setattr(meeting, "SECONDS", 0.1)
+    match = f"come within 0.5 s, got none of worker 1 at 127.0.0.1:{ports[1]}: "
+    with pytest.raises(meeting.WorkerError, match=match):
+        strategies.make_strategy("multi_worker", wait=0.5, tell=told.append)
+    assert set(told) == {f"worker 1 at 127.0.0.1:{ports[1]}"}
 
 
 def test_a_port_that_is_taken_is_one_sentence(monkeypatch):
@@ -231,8 +240,31 @@ def test_a_port_that_is_taken_is_one_sentence(monkeypatch):
         taken.bind(("", 0))
         taken.listen()
         set_workers(monkeypatch, [taken.getsockname()[1], 1])
-        with pytest.raises(strategies.WorkerError, match="port must be free"):
+        with pytest.raises(meeting.WorkerError, match="free, got .* of worker 0 "):
             strategies.make_strategy("multi_worker", wait=0.3)
+
+
+def test_another_program_at_the_port_of_a_worker_is_not_taken_for_it():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        places = {"worker 0": "127.0.0.1:0"}
+        places["worker 1"] = f"127.0.0.1:{other.getsockname()[1]}"
+        match = r"none of worker 1 at .* \(where something else listens\): "
+        with pytest.raises(meeting.WorkerError, match=match):
+            meeting.meet("worker 0", places, 0.3, print)
+
+
+def test_workers_that_come_one_after_another_meet():
+    ports = find_ports(3)
+    places = {f"worker {i}": f"127.0.0.1:{port}" for i, port in enumerate(ports)}
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        meet = functools.partial(meeting.meet, workers=places, wait=30, tell=print)
+        met = []
+        for name in places:
+            met.append(pool.submit(meet, name))
+            time.sleep(0.5)
+        assert [each.result() for each in met] == [None] * 3
 
 
 def wait_for(path):
@@ -261,9 +293,27 @@ def test_others_end_with_75_when_a_worker_is_killed(tmp_path):
     os.kill(workers[1].pid, signal.SIGKILL)
     assert workers[0].wait(60) == 75, workers[0].read_errors()
     err = workers[0].read_errors()
-    assert "error: all workers must keep running" in err.splitlines()[-1]
+    last = err.splitlines()[-1]
+    assert last.startswith("error: all workers must keep running, got worker 1 lost (")
     assert "Traceback" not in err
     assert json.loads((run / "config.json").read_text())["run_name"] == "a"
+    states = [
+        w["state"] for w in json.loads((run / "status.json").read_text())["workers"]
+    ]
+    assert states == ["ended", "lost"]
+
+
+def test_a_lost_worker_is_named_by_tensorflow_or_by_its_port(monkeypatch):
+    with socket.socket() as there:
+        there.bind(("127.0.0.1", 0))
+        there.listen()
+        set_workers(monkeypatch, [1, there.getsockname()[1], 1])
+        assert strategies._find_lost(["Socket closed"]) == [2]
+    lines = ["The following tasks are unhealthy (stopped sending heartbeats):"]
+    lines += ["/job:worker/replica:0/task:1", "Check: /job:worker/replica:0/task:0"]
+    assert strategies._find_lost(lines) == [1]
+    lines[0] = "The first: /job:worker/replica:0/task:0. Some timed out task names:"
+    assert strategies._find_lost(lines) == [1]
 
 
 def test_logical_gpus_of_one_card_are_summed_without_nccl(monkeypatch):

@@ -97,6 +97,10 @@ def limit_wait(cluster: tf.train.ClusterSpec, seconds: float) -> None:
         cluster_register_timeout_in_ms=int(max(seconds, 1.0) * 1000),
         coordinated_jobs=jobs,
     )
+    settings = context.context().coordination_service
+    if hasattr(settings, "cluster_register_with_barrier"):
+        # Else one that has come, and is then lost, is waited for by another hour.
+        settings.cluster_register_with_barrier = True
 
 
 def get_chain(graph: tf.Graph | None) -> list[tf.Graph | None]:

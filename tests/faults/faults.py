@@ -46,18 +46,19 @@ def get_flags(folder):
     ]
 
 
-def train(folder, *flags, log="log.txt"):
+def train(folder, *flags, log="log.txt", environment=None):
     """Starts such a training in `folder`, with more flags."""
     if not (folder / "points.npz").exists():
         write_points(folder / "points.npz")
-    return forks.Job(folder, train_with, [*get_flags(folder), *flags], log=log)
+    argv = [*get_flags(folder), *flags]
+    return forks.Job(folder, train_with, argv, log=log, environment=environment)
 
 
-def write_points(path):
-    """Writes three classes of points in the plane, 60 and 30 of them."""
+def write_points(path, count=90):
+    """Writes three classes of points in the plane, 60 of them to train on."""
     rng = np.random.default_rng(0)
-    y = np.arange(90) % 3
-    x = (rng.normal(size=(90, 2)) + 2 * np.eye(3)[y][:, :2]).astype(np.float32)
+    y = np.arange(count) % 3
+    x = (rng.normal(size=(count, 2)) + 2 * np.eye(3)[y][:, :2]).astype(np.float32)
     parts = {"x_train": x[:60], "y_train": y[:60], "x_test": x[60:], "y_test": y[60:]}
     np.savez(path, **parts)
 

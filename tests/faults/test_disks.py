@@ -33,6 +33,16 @@ def mounted(folder, *arguments):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def may_mount(folder):
+    """Returns whether this process may mount a disk."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        return False
+    subprocess.run(["umount", str(folder)], check=True)
+    return True
+
+
 def check_end(job, status=6):
     """Checks that a training has ended in one sentence, after the table and epochs."""
     assert job.wait() == status, job.read()

@@ -26,7 +26,7 @@ STATUSES = {
     "tfreg.runs.weights.WeightsError": 4,
     "tfreg.training.recovery.LossError": 5,
     "tfreg.runs.directories.BusyError": 75,
-    "tfreg.training.strategies.WorkerError": 75,
+    "tfreg.training.meeting.WorkerError": 75,
     "builtins.OSError": 6,
     "builtins.ValueError": 2,
 }

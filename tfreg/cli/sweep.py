@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -172,21 +172,22 @@ def main(argv: Sequence[str]) -> int:
     plan = _make_plan(values)
     directory = _get_directory(values, plan)
     num_lanes = _parse_int(values, "lanes", len(os.sched_getaffinity(0)))
-    resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
+    names = "resume", "overwrite", "allow_changed_data"
+    how = {name: bool(values[name].value) for name in names}
     effect = _parse_effect(values)
-    with directories.claim_sweep(directory, plan.to_json(), resume, overwrite):
+    args = directory, plan.to_json(), how["resume"], how["overwrite"]
+    with directories.claim_sweep(*args):
         pass  # Fails early: runner.train claims it again, seconds later.
     words = [arg for arg in argv[1:] if arg not in ("--resume", "--overwrite")]
     command = f"{argv[0]} {shlex.join(words)}"
-    return _sweep(plan, directory, num_lanes, resume, overwrite, command, effect)
+    return _sweep(plan, directory, num_lanes, how, command, effect)
 
 
 def _sweep(
     plan: plans.Plan,
     directory: pathlib.Path,
     num_lanes: int,
-    resume: bool,
-    overwrite: bool,
+    how: Mapping[str, bool],
     command: str,
     min_effect: float,
 ) -> int:
@@ -203,7 +204,13 @@ def _sweep(
     kept = f"finished runs are kept in {directory}, resume with --resume"
     with signals.stop_in_order(kept, signals.log, False) as is_interrupted:
         outcomes = runner.train(
-            plan, directory, num_lanes, resume, overwrite, is_interrupted
+            plan,
+            directory,
+            num_lanes,
+            how["resume"],
+            how["overwrite"],
+            is_interrupted,
+            how["allow_changed_data"],
         )
     summary = report.write(plan, directory, outcomes, command, min_effect)
     print(f"\n{summary}\n{directory}/report.md")

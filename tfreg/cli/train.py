@@ -5,15 +5,16 @@
 Flags, rules and the directory are checked before TensorFlow is imported.
 """
 
+import contextlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
 from tfreg import runs
 from tfreg.cli import commandline, process
-from tfreg.runs import config, directories, signals
+from tfreg.runs import config, directories, signals, status
 
 USAGE = """
 Trains a model with penalties and writes its directory, runs/NAME/.
@@ -29,7 +30,8 @@ In a checkout, `python scripts/train.py` is `tfreg train`.
 """
 
 
-def _define(values: flags.FlagValues) -> None:
+def define(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
     commandline.define_config(values)
     texts = {
         "config": "config.json of a run, to repeat it",
@@ -54,7 +56,7 @@ def _define(values: flags.FlagValues) -> None:
 def main(argv: Sequence[str]) -> int:
     """Trains the run of the command line; returns the exit status."""
     values = flags.FlagValues()
-    _define(values)
+    define(values)
     if commandline.wants_help(argv):
         print(commandline.format_help(USAGE, values), end="")
         return 0
@@ -102,9 +104,12 @@ def _train(
     run = f"--run={shlex.quote(str(path))}"
     kept = f"saved in {path}\n{program} --resume {run}"
     with signals.stop_in_order(kept, signals.log, False) as is_interrupted:
-        strategy = strategies.make_strategy(
-            settings.strategy, settings.logical_devices, wait
-        )
+        with contextlib.ExitStack() as stack:
+            tell: Callable[[str], None] = strategies.tell
+            if resume and strategies.is_first():
+                tell = stack.enter_context(status.waiting(path))
+            devices = settings.logical_devices
+            strategy = strategies.make_strategy(settings.strategy, devices, wait, tell)
         args = is_interrupted, signals.log, allowed
         result = runs.train(settings, overwrite, resume, *args)
     test = "  ".join(f"{name} {value:.4f}" for name, value in result["test"].items())

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfreg import data, layers, models, optimizers, rules
 from tfreg.data import tasks
 from tfreg.optimizers import schedules
-from tfreg.runs import calls, config, inputs, memory, named, own, trainer, weights
+from tfreg.runs import calls, config, inputs, named, own, trainer, weights
 from tfreg.training import loop, step, strategies
 
 
@@ -58,8 +58,7 @@ def build(
             of its own.
 
     Raises:
-        ValueError: the model doesn't fit the data or the memory, or a rule matches
-            nothing.
+        ValueError: the model doesn't fit the data, or a rule matches nothing.
         data.DataError: the data can't be read.
         weights.WeightsError: the initial weights can't be read, or fit nothing.
     """
@@ -68,7 +67,6 @@ def build(
     if strategy is None:
         strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     dataset = take_examples(settings, dataset or inputs.load(settings, log))
-    memory.check(settings, dataset, log)
     batch_size = min(settings.batch_size, len(dataset.train))
     num_steps = -(-len(dataset.train) // batch_size) * settings.epochs
     with strategy.scope():

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from tfreg import _checks, rules
@@ -305,14 +305,18 @@ class Config:
         """
         return self.run_name or names.make_run_name(self)
 
-    def get_differences(self, other: "Config") -> list[str]:
+    def get_differences(
+        self, other: "Config", ignored: Container[str] = ()
+    ) -> list[str]:
         """Returns the differences of two runs, in words; epochs and output don't count.
 
         Args:
             other: the Config to compare with.
+            ignored: names of fields that don't count either.
         """
         decisive = [f.name for f in dataclasses.fields(self) if fields.is_decisive(f)]
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in decisive}
+        names = [name for name in decisive if name not in ignored]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return [f"{name} {a!r}, not {b!r}" for name, (a, b) in pairs.items() if a != b]
 
     def get_hash(self) -> str:

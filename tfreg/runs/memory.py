@@ -15,10 +15,12 @@ import tensorflow as tf
 
 from tfreg import data
 from tfreg.runs import config
+from tfreg.training import loop, recovery
 
 _SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
 _MEMINFO = pathlib.Path("/proc/meminfo")  # Of Linux.
-_CGROUPS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+_CGROUPS = pathlib.Path("/sys/fs/cgroup")
+_OWN_CGROUPS = pathlib.Path("/proc/self/cgroup")
 
 
 def check(
@@ -34,10 +36,39 @@ def check(
     Raises:
         ValueError: it needs more than is free.
     """
+    _compare(estimate(settings, dataset), "about", log)
+
+
+def check_step(trained: loop.Loop, log: Callable[[str], None]) -> None:
+    """Says how much more memory a training needs than is taken, of any model, on CPUs.
+
+    It holds the gradients, a copy of all variables for the steps that have to be
+    undone, and the largest tensor of the forward pass with its gradient. How much more
+    the operations take isn't known.
+
+    Args:
+        trained: the loop, whose variables are created.
+        log: as for `check`.
+
+    Raises:
+        ValueError: it needs more than is free.
+    """
+    adapted = trained.step.adapted
+    kept = recovery.list_variables(trained.step, trained.step.get_state())
+    needed = sum(map(_count, [*adapted.trainable_variables, *kept]))
+    _compare(needed + 2 * trained.measure_forward(), "at least", log)
+
+
+def _count(variable: tf.Variable) -> int:
+    return variable.shape.num_elements() * variable.dtype.size
+
+
+def _compare(needed: int, how: str, log: Callable[[str], None]) -> None:
+    """Refuses what needs more than is free, and tells if it is more than a tenth."""
     if tf.config.list_physical_devices("GPU") or not _MEMINFO.is_file():
         return
-    needed, free = estimate(settings, dataset), get_free()
-    text = f"about {_format(needed)}, where {_format(free)} are free"
+    free = get_free()
+    text = f"{how} {_format(needed)}, where {_format(free)} are free"
     if needed > free:
         raise ValueError(
             f"a run must fit in the memory, got a need of {text}: choose a smaller "
@@ -82,11 +113,29 @@ def get_free() -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         free.append(limit - virtual)
-    for path in map(pathlib.Path, _CGROUPS):
+    for path in _list_limits():
         text = path.read_text(encoding="ascii").strip() if path.is_file() else "max"
         if text.isdigit():
             free.append(int(text) - resident)
     return max(0, min(free))
+
+
+def _list_limits() -> list[pathlib.Path]:
+    """Returns the files with the limits of this process's cgroups, and of the roots.
+
+    In a container the root is its own cgroup.
+    """
+    text = _OWN_CGROUPS.read_text(encoding="utf-8") if _OWN_CGROUPS.is_file() else ""
+    own = {kind: path for _, kind, path in (x.split(":", 2) for x in text.splitlines())}
+    places = {
+        _CGROUPS: (own.get("", "/"), "memory.max"),
+        _CGROUPS / "memory": (own.get("memory", "/"), "memory.limit_in_bytes"),
+    }
+    return [
+        folder / inner / name
+        for folder, (path, name) in places.items()
+        for inner in ("", path.strip("/"))
+    ]
 
 
 def _format(count: float) -> str:

@@ -27,6 +27,7 @@ from tfreg.runs import (
     console,
     directories,
     inputs,
+    memory,
     own,
     records,
     results,
@@ -50,7 +51,9 @@ def show(
         ValueError: as for `build`.
     """
     with store.Store().as_default():
-        run = builder.build(settings, log=log)
+        dataset = builder.take_examples(settings, inputs.load(settings, log))
+        memory.check(settings, dataset, log)
+        run = builder.build(settings, dataset=dataset, log=log)
         console.show_task(run.dataset)
         console.show_step(run.loop.step)
         size = run.loop.batch_size
@@ -94,7 +97,7 @@ def train(
             nothing was written.
         recovery.LossError: a loss isn't finite; earlier files are kept.
         signals.Interrupted: `is_interrupted` returned True; a checkpoint was written.
-        strategies.WorkerError: one of several workers has stopped.
+        meeting.WorkerError: one of several workers has stopped.
         OSError: a file can't be written; earlier files are kept.
     """
     path = directories.get_path(settings)
@@ -157,7 +160,9 @@ def _build(
     digest = records.hash_dataset(dataset)
     records.check_worker_data(agreement.gather(strategy, digest))
     console.show_task(dataset)
+    memory.check(settings, dataset, log)
     run = builder.build(settings, strategy, dataset, log, is_new)
+    memory.check_step(run.loop, log)
     trained = builder.make_trainer(run, path, started, log=log)
     trained.data_hashes, trained.allow_changed_data = [digest], allow_changed_data
     described = dataclasses.replace(inputs.describe(dataset), source=source)

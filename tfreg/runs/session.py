@@ -44,12 +44,11 @@ def run(
             claim.prepare()
         else:
             trainer.directory = path = None  # Another worker, the chief, writes.
-        _restore(trainer, resume)
+        workers = _restore(trainer, resume)
         if path is not None:
             for name, content in trainer.extra.items():
                 files.write(path / name, content)
             directories.write_config(path, text)
-            workers = agreement.count_workers(strategy)
             stack.enter_context(status.kept(trainer, epochs, workers))
         if is_interrupted is None:
             kept = f"saved in {path}" if path else "there is no directory to save in"
@@ -72,10 +71,13 @@ def _train(
     strategy = trainer.loop.strategy
     for note in exactness.list_notes(trainer.loop.step.precision):
         trainer.log(note)
+    watch = agreement.Watch(strategy, is_interrupted)
     try:
-        trainer.train(epochs, progress, agreement.watch(strategy, is_interrupted))
+        with strategies.explain_lost_workers(strategy):  # In time for status.json.
+            trainer.train(epochs, progress, watch)
     except signals.Interrupted as stopped:
         stopped.is_saved = strategies.is_chief(strategy)
+        stopped.worker = watch.worker
         raise
 
 
@@ -95,8 +97,12 @@ def _hash_data(trainer: Any, text: str) -> None:
     trainer.data_hashes = [digest]
 
 
-def _restore(trainer: Any, resume: bool | str) -> None:
-    """Restores a run that has begun, and gives all workers the state of the chief."""
+def _restore(trainer: Any, resume: bool | str) -> list[dict[str, Any]]:
+    """Restores a run that has begun, and gives all workers the state of the chief.
+
+    Returns:
+        `status.describe_process` of each worker.
+    """
     path, strategy = trainer.directory, trainer.loop.strategy
     train_step = trainer.loop.step
     if path is not None and resume and directories.has_begun(path):
@@ -106,14 +112,17 @@ def _restore(trainer: Any, resume: bool | str) -> None:
         args = trainer.data_hashes[-1], trainer.allow_changed_data, trainer.log
         trainer.data_hashes = records.check_data(saved.get("data", []), *args)
     if not agreement.has_several(strategy):
-        return
+        return [status.describe_process()]
     metadata = records.get_metadata(trainer.config, trainer.loop)
     own = {
         "history": dataclasses.asdict(trainer.history),
         "slots": metadata["slots"],
+        "process": status.describe_process(),
     }
-    chief = agreement.gather(strategy, own)[0]
+    workers = agreement.gather(strategy, own)
+    chief = workers[0]
     trainer.history = history.History.from_json(chief["history"])
     records.build_slots(chief, train_step)
     values = recovery.list_variables(train_step, trainer.get_state())
     agreement.broadcast(strategy, values)
+    return [worker["process"] for worker in workers]

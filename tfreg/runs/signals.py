@@ -21,9 +21,17 @@ class Interrupted(SystemExit):
 
     Attributes:
         is_saved: whether this process has saved it, not another worker.
+        worker: number of the worker that got the signal; None: the only process.
     """
 
     is_saved = True
+    worker: int | None = None
+
+    def __str__(self) -> str:
+        name = signal.Signals(int(self.code or 0) - 128).name
+        return (
+            name if self.worker is None else f"{name}, which worker {self.worker} got"
+        )
 
 
 def interrupt(number: int) -> Interrupted:
@@ -123,8 +131,6 @@ def stop_in_order(
         try:
             yield is_interrupted
         except Interrupted as stopped:
-            number = caught[0] if caught else int(stopped.code or 0) - 128
-            sender = "" if caught else ", which another worker got"
             saved = kept if stopped.is_saved else "the chief saves the run"
-            log(f"interrupted by {signal.Signals(number).name}{sender}: {saved}")
-            raise interrupt(number) from None
+            log(f"interrupted by {stopped}: {saved}")
+            raise

@@ -15,10 +15,9 @@ import json
 import os
 import pathlib
 import shlex
-import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tfreg.runs import directories, signals
@@ -32,14 +31,15 @@ class Status:
     """The content of status.json.
 
     Attributes:
-        state: running, finished, interrupted or failed.
-        reason: the signal, or the error in a sentence.
+        state: waiting, running, finished, interrupted or failed.
+        reason: who is waited for, the signal, or the error in a sentence.
         step: number of updates so far.
         steps: number of updates of the whole run.
         saved: those in the last checkpoint; None before it.
         saved_at: when it was written; times are UTC, ISO 8601.
         updated_at: when this file was written.
-        workers: number of workers that train.
+        workers: `host`, `pid` and `state` of each, the chief first: running, ended, or
+            lost where it said nothing any more.
         pid: of the process that writes the run.
         host: of this process.
     """
@@ -51,26 +51,69 @@ class Status:
     saved: int | None = None
     saved_at: str | None = None
     updated_at: str = ""
-    workers: int = 1
+    workers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     pid: int = 0
     host: str = ""
 
 
+def describe_process() -> dict[str, Any]:
+    """Returns host and pid of this process."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
 @contextlib.contextmanager
-def kept(trainer: Any, epochs: int, workers: int = 1) -> Iterator[None]:
+def waiting(path: pathlib.Path) -> Iterator[Callable[[str], None]]:
+    """Locks a run, if it exists, and keeps its status.json while its chief waits.
+
+    Args:
+        path: of the directory of the run to resume.
+
+    Yields:
+        A function to call with those that are waited for.
+
+    Raises:
+        directories.DirectoryError: as for `directories.claim`.
+        directories.BusyError: another process trains the run.
+    """
+    with directories.claim(path, resume=True):
+        begun = (path / directories.CONFIG).is_file()
+        status = read(path) if begun else Status()
+        status = dataclasses.replace(status, workers=[], **describe_process())
+        told = False
+
+        def note(missing: str) -> None:
+            nonlocal told
+            signals.log(f"waiting for {missing}")
+            status.state, status.reason, told = "waiting", f"for {missing}", begun
+            if told:
+                _write(path, status)
+
+        try:
+            yield note
+        except BaseException as error:
+            status.state, status.reason = _explain(error)
+            if told:
+                _write(path, status)
+            raise
+
+
+@contextlib.contextmanager
+def kept(
+    trainer: Any, epochs: int, workers: Sequence[dict[str, Any]] = ()
+) -> Iterator[None]:
     """Keeps status.json of a trainer's directory while its run goes.
 
     Args:
         trainer: of the run.
         epochs: of the run.
-        workers: number of workers that train.
+        workers: `describe_process` of all workers.
     """
     from tfreg.runs import hooks  # They import TensorFlow.
 
     steps = epochs * trainer.loop.steps_per_epoch
-    status = Status(steps=steps, workers=workers, pid=os.getpid())
-    status.host, status.step = socket.gethostname(), trainer.num_steps
-    path, written = trainer.directory, time.monotonic()
+    status = Status(steps=steps, step=trainer.num_steps, **describe_process())
+    status.workers = [{**worker, "state": "running"} for worker in workers]
+    path, written, lost = trainer.directory, time.monotonic(), ()
     for saved in manifests.list_newest_first(path / manifests.FOLDER)[:1]:
         status.saved, status.saved_at = int(saved.name[-10:]), _now(saved)
 
@@ -91,9 +134,12 @@ def kept(trainer: Any, epochs: int, workers: int = 1) -> Iterator[None]:
         status.state = "finished"
     except BaseException as error:
         status.state, status.reason = _explain(error)
+        lost = getattr(error, "lost", ())  # Of a WorkerError.
         raise
     finally:
         status.step = trainer.num_steps
+        for i, worker in enumerate(status.workers):
+            worker["state"] = "lost" if i in lost else "ended"
         if note in trainer.hooks:
             trainer.hooks.remove(note)
         _write(path, status)
@@ -115,7 +161,7 @@ def _now(path: pathlib.Path | None = None) -> str:
 
 def _explain(error: BaseException) -> tuple[str, str]:
     if isinstance(error, signals.Interrupted):
-        return "interrupted", signal.Signals(int(error.code or 0) - 128).name
+        return "interrupted", str(error)
     first = (str(error).strip() or "stopped").splitlines()[0][:300]
     return "failed", f"{type(error).__name__}: {first}"
 
@@ -127,8 +173,8 @@ def read(path: pathlib.Path) -> Status:
     with contextlib.suppress(directories.DirectoryError, TypeError):
         status = Status(**directories.read_json(path / directories.STATUS))
     if directories.is_busy(path):
-        status.state = "running"
-    elif status.state == "running":
+        status.state = "waiting" if status.state == "waiting" else "running"
+    elif status.state in ("running", "waiting"):
         status.state = "killed"
     return status
 
@@ -146,7 +192,7 @@ def format_table(paths: Sequence[pathlib.Path]) -> str:
         inner = sorted(p.parent for p in path.glob(f"*/{directories.CONFIG}"))
         if (path / directories.CONFIG).is_file():
             inner = [path]
-        rows += [_make_row(each) for each in inner]
+        rows += [row for each in inner for row in _make_rows(each)]
     return align(rows)
 
 
@@ -159,19 +205,39 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _make_row(path: pathlib.Path) -> tuple[str, ...]:
+def _make_rows(path: pathlib.Path) -> list[tuple[str, ...]]:
+    """Returns the row of a run, and that of each worker if there are several."""
     status = read(path)
     state = f"{status.state}: {status.reason}" if status.reason else status.state
+    if status.state == "running" and (seconds := _measure_silence(status)):
+        state = f"running, silent for {seconds} s"
     is_own = True
     with contextlib.suppress(directories.DirectoryError):
         is_own = "trainer" in directories.read_json(path / directories.CONFIG)
     command = f"tfreg train --resume --run={shlex.quote(str(path))}"
     command = "its script, again" if is_own else command
-    return (
+    is_alive = status.state in ("running", "waiting")
+    row = (
         str(path),
         state,
         f"{status.step}/{status.steps}" if status.steps else "",
         f"{status.saved} at {status.saved_at}" if status.saved_at else "",
-        f"{status.pid} on {status.host}" if status.state == "running" else "",
-        command if status.state not in ("running", "finished") else "",
+        f"{status.pid} on {status.host}" if is_alive else "",
+        "" if is_alive or status.state == "finished" else command,
     )
+    workers = []
+    for i, worker in enumerate(status.workers):
+        is_known = is_alive or worker["state"] != "running"
+        where = f"{worker['pid']} on {worker['host']}"
+        cells = worker["state"] if is_known else "unknown", "", "", where, ""
+        workers.append((f"  worker {i}", *cells))
+    return [row, *(workers if len(workers) > 1 else [])]
+
+
+def _measure_silence(status: Status) -> int:
+    """Returns the seconds since the last write, 0 if there may have been none due."""
+    if not status.updated_at:
+        return 0
+    written = datetime.datetime.fromisoformat(status.updated_at)
+    seconds = int(time.time() - written.timestamp())
+    return seconds if seconds > 3 * SECONDS else 0

@@ -264,7 +264,7 @@ class Trainer(_checks.Guide):
             signals.Interrupted: it was interrupted, and is saved.
             recovery.LossError: a loss isn't finite; earlier files are kept.
             hooks.HookError: a hook has raised; the run is saved.
-            strategies.WorkerError: one of several workers has stopped.
+            meeting.WorkerError: one of several workers has stopped.
             OSError: a file can't be written; earlier ones are kept.
         """
         args = is_interrupted, claim

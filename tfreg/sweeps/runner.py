@@ -25,7 +25,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg import runs
-from tfreg.runs import config, console, directories, inputs, records, results, signals
+from tfreg.runs import (
+    config,
+    console,
+    directories,
+    inputs,
+    memory,
+    records,
+    results,
+    signals,
+)
 from tfreg.sweeps import plans, programs
 from tfreg.training import files, manifests, recovery, strategies
 
@@ -166,6 +175,7 @@ def _make_lanes(
     settings = tasks[0].config
     strategy = _make_strategy(settings)
     dataset = inputs.load(settings, log)
+    memory.check(settings, dataset, log)
     return programs.Lanes([task.config for task in tasks], dataset, strategy)
 
 

@@ -22,13 +22,6 @@ def has_several(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def count_workers(strategy: tf.distribute.Strategy) -> int:
-    """Returns the number of processes that train with a strategy."""
-    if not has_several(strategy):
-        return 1
-    return strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
-
-
 def gather(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:
     """Returns the value of each worker, the chief's first.
 
@@ -61,18 +54,28 @@ def _make(strategy: tf.distribute.Strategy) -> Callable:
     return run
 
 
-def watch(
-    strategy: tf.distribute.Strategy, is_interrupted: Callable[[], int]
-) -> Callable[[], int]:
-    """Returns a function that is true on all workers where it is on one.
+class Watch:
+    """A function that is true on all workers where `is_interrupted` is on one.
 
     Args:
         strategy: of the training.
         is_interrupted: returns the number of the signal, or whether to stop.
+
+    Attributes:
+        worker: number of the worker that was interrupted; None: the only process.
     """
-    if not has_several(strategy):
-        return is_interrupted
-    return lambda: max(gather(strategy, int(is_interrupted())))
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy, is_interrupted: Callable[[], int]
+    ) -> None:
+        self._strategy, self._is_interrupted = strategy, is_interrupted
+        self.worker: int | None = None
+
+    def __call__(self) -> int:
+        numbers = gather(self._strategy, int(self._is_interrupted()))
+        if len(numbers) > 1 and any(numbers):
+            self.worker = numbers.index(max(numbers))
+        return max(numbers)
 
 
 def broadcast(

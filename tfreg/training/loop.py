@@ -10,6 +10,7 @@ dropped; `tf.range` under XLA, which compiles again for every start.
 """
 
 import functools
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -126,6 +127,17 @@ class Loop(_checks.Guide):
     def sums(self) -> reports.Sums:
         """The sums over the examples of the epoch so far."""
         return self._guard.sums
+
+    def measure_forward(self) -> int:
+        """Returns the bytes of the largest output of the forward pass of a batch."""
+        most = 0
+        for operation in self._graph.get_operations():
+            for tensor in operation.outputs:
+                shape = tensor.shape.as_list() if tensor.shape.rank else []
+                if None in shape:  # Else it doesn't grow with the batch.
+                    sizes = [self.batch_size if n is None else n for n in shape]
+                    most = max(most, math.prod(sizes) * tensor.dtype.size)
+        return most
 
     def _build(self) -> None:
         """Creates all variables, and traces the forward pass."""

@@ -91,15 +91,20 @@ def verify(path: pathlib.Path) -> tuple[int, dict[str, Any]]:
         hashes, step, metadata = (manifest[key] for key in ("files", "step", "facts"))
         if step != int(path.name[-10:]):
             raise ValueError(f"it is of step {step}")
+        if not isinstance(hashes, dict) or not isinstance(metadata, dict):
+            raise ValueError("not a manifest")
         for entry in path.iterdir():
             name = entry
             wanted = None if entry.name == _MANIFEST else hashes.pop(entry.name)
-            if entry.is_symlink() or wanted not in (None, _hash(entry)):
+            # A pipe would be waited for.
+            if entry.is_symlink() or not entry.is_file():
+                raise ValueError("not a regular file")
+            if wanted not in (None, _hash(entry)):
                 raise ValueError("another sha256")
         if hashes:
             name = path / min(hashes)
             raise ValueError("missing")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
             f"a checkpoint's files must be as they were written, got {str(name)!r} "

@@ -10,28 +10,34 @@ device. So make the strategy first.
 
 import contextlib
 import functools
+import itertools
 import json
 import os
+import re
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
 from tfreg import _tensorflow
+from tfreg.training import meeting
 
 NAMES = ("auto", "one", "mirrored", "multi_worker")
 
 
-class WorkerError(RuntimeError):
-    """Another worker has stopped; scripts end with exit status 75."""
+def tell(missing: str) -> None:
+    """Prints who is waited for on stderr."""
+    print(f"waiting for {missing}", file=sys.stderr, flush=True)
 
 
 def make_strategy(
-    name: str, logical_devices: int = 0, wait: float = 300.0
+    name: str,
+    logical_devices: int = 0,
+    wait: float = 300.0,
+    tell: Callable[[str], None] = tell,
 ) -> tf.distribute.Strategy:
     """Returns the strategy, and sets GPUs to allocate memory on demand.
 
@@ -42,11 +48,13 @@ def make_strategy(
             GPUs or logical CPUs, otherwise one.
         logical_devices: number of logical devices to split the CPU into; 0: no split.
         wait: seconds to wait for all workers of TF_CONFIG.
+        tell: called with the names and places of those that are waited for.
 
     Raises:
         ValueError: an unknown name, multi_worker without workers, or a split after
             TensorFlow has used the CPU.
-        WorkerError: another process has this worker's port, or a worker hasn't come.
+        meeting.WorkerError: another process has this worker's port, or a worker hasn't
+            come.
     """
     if name not in NAMES:
         raise ValueError(
@@ -56,7 +64,7 @@ def make_strategy(
     if name == "auto":
         name = _choose()
     if name == "multi_worker":
-        return _make_multi_worker(wait)
+        return _make_multi_worker(wait, tell)
     if name == "mirrored":
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         devices = (device.name for device in tf.config.list_logical_devices(kind))
@@ -92,12 +100,12 @@ def _configure(logical_devices: int) -> None:
             ) from None
 
 
-def _list_workers() -> list[tuple[str, int, str]]:
-    """Returns the job, number and host:port of the workers of TF_CONFIG."""
+def _list_workers() -> list[tuple[str, str]]:
+    """Returns the name and host:port of the workers of TF_CONFIG."""
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return [
-            (job, i, str(place))
+            (f"{job} {i}", str(place))
             for job in ("chief", "worker")
             for i, place in enumerate(cluster.get(job, []))
         ]
@@ -124,9 +132,13 @@ def _choose() -> str:
 _made: list[tf.distribute.Strategy] = []  # A process can join its workers once.
 
 
-def _make_multi_worker(wait: float) -> tf.distribute.Strategy:
+def _make_multi_worker(
+    wait: float, tell: Callable[[str], None]
+) -> tf.distribute.Strategy:
     if not _made:
-        _meet(wait)
+        own, workers = _find_own(), dict(_list_workers())
+        if workers.get(own, "").rpartition(":")[2].isdigit():
+            meeting.meet(own, workers, wait, tell)
         _made.append(_connect(wait))
         # TensorFlow has taken the handler of SIGTERM for itself.
         handler = signal.getsignal(signal.SIGTERM)
@@ -150,8 +162,11 @@ def _connect(wait: float) -> tf.distribute.Strategy:
         _tensorflow.limit_wait(resolver.cluster_spec(), wait)
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
-        raise WorkerError(
-            f"all workers must connect, got {type(error).__name__}: start all again"
+        lost = _find_lost(str(error.message).splitlines())
+        raise meeting.WorkerError(
+            f"all workers must connect within {wait:g} s, got {_name(lost)} lost "
+            f"({type(error).__name__}): start all of them again",
+            lost,
         ) from error
     except (ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -160,63 +175,18 @@ def _connect(wait: float) -> tf.distribute.Strategy:
         ) from error
 
 
-def _meet(wait: float) -> None:
-    """Waits until all workers of TF_CONFIG are there, each listening at its port.
-
-    TensorFlow waits without a word, and so that no signal ends it.
-
-    Raises:
-        WorkerError: another process has this worker's port, or a worker hasn't come.
-    """
+def _find_own() -> str:
+    """Returns the name of this worker in TF_CONFIG; TensorFlow says what is wrong."""
     config = json.loads(os.environ.get("TF_CONFIG") or "{}")
     task = config.get("task") if isinstance(config, dict) else None
     task = task if isinstance(task, dict) else {}
-    own = str(task.get("type")), str(task.get("index"))
-    workers = {(job, str(i)): place for job, i, place in _list_workers()}
-    place = workers.pop(own, "")
-    if not place.rpartition(":")[2].isdigit():
-        return  # TensorFlow says what is wrong.
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("", int(place.rpartition(":")[2])))
-        except OSError as error:
-            raise WorkerError(
-                f"a worker's port must be free, got {place} ({error.strerror}): end "
-                "the process that has it, or name another port in TF_CONFIG"
-            ) from None
-        listener.listen(128)
-        _wait_for(workers, wait)
+    return f"{task.get('type')} {task.get('index')}"
 
 
-def _wait_for(workers: dict[tuple, str], wait: float) -> None:
-    """Waits until something listens at the place of each worker."""
-    began, told = time.monotonic(), 5.0
-    while True:
-        # One that was there is on its way into TensorFlow, and may not listen now.
-        workers = {w: p for w, p in workers.items() if not _is_listening(p)}
-        seconds = time.monotonic() - began
-        if not workers:
-            return
-        named = ", ".join(f"{job} {i} at {p}" for (job, i), p in workers.items())
-        if seconds >= wait:
-            raise WorkerError(
-                f"all workers must come within {wait:g} s, got none of {named}: start "
-                "them, or wait longer by --wait_for_workers"
-            )
-        if seconds >= told:
-            print(f"waiting for {named}", file=sys.stderr, flush=True)
-            told *= 2
-        time.sleep(0.2)
-
-
-def _is_listening(place: str) -> bool:
-    host, _, port = place.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=2.0):
-            return True
-    except (OSError, ValueError):
-        return False
+def is_first() -> bool:
+    """Returns whether TF_CONFIG says that this process is the chief."""
+    workers = _list_workers()
+    return bool(workers) and workers[0][0] == _find_own()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -234,7 +204,7 @@ def explain_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Turns the error of a lost worker into a sentence.
 
     Raises:
-        WorkerError: another worker has stopped.
+        meeting.WorkerError: another worker has stopped.
     """
     try:
         yield
@@ -245,8 +215,32 @@ def explain_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         lines = str(error.message).strip().splitlines()
         # Below "Graph execution error:" and a traceback of tfreg's lines.
         reasons = [line for line in lines if "ollective ops" in line]
-        reason = (reasons or lines or [""])[0].strip()[:200]
-        raise WorkerError(
-            f"all workers must keep running, got {type(error).__name__} ({reason}): "
-            "start all of them again"
+        reason = (reasons or lines or [""])[0].strip(" :")[:200]
+        lost = _find_lost(lines)
+        raise meeting.WorkerError(
+            f"all workers must keep running, got {_name(lost)} lost "
+            f"({type(error).__name__}: {reason}): start all of them again",
+            lost,
         ) from error
+
+
+def _name(places: Sequence[int]) -> str:
+    names = [name for name, _ in _list_workers()]
+    return ", ".join(names[i] for i in places) or "one"
+
+
+def _find_lost(lines: Sequence[str]) -> list[int]:
+    """Returns the places of lost workers, by an error's lines or by their ports."""
+    own, workers = _find_own(), _list_workers()
+    names = [name for name, _ in workers]
+    pattern = re.compile(r"unhealthy|timed out task names:$")
+    heads = [i for i, line in enumerate(lines) if pattern.search(line)]
+    below = lines[heads[0] + 1 :] if heads else []
+    listed = itertools.takewhile(lambda line: line.startswith("/job:"), below)
+    found = [re.match(r"/job:(\w+)/replica:\d+/task:(\d+)", line) for line in listed]
+    lost = [f"{match[1]} {match[2]}" for match in found if match]
+    if not lost:
+        time.sleep(0.5)  # The ports of a process that dies close one after another.
+        others = [(name, place) for name, place in workers if name != own]
+        lost = [name for name, place in others if not meeting.is_listening(place)]
+    return [names.index(name) for name in lost if name in names]
