@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import random
 import re
@@ -184,8 +185,9 @@ def test_mutated_tables_and_images(folder):
 def test_mutated_configs(folder):
     rng, statuses = random.Random(1), []
     text = config.Config(dataset="npz", data_dir="points.npz", hidden=(4,)).to_json()
-    for _ in range(NUM_CONFIGS):
-        (folder / "config.json").write_bytes(mutate(text.encode(), rng))
+    mutated = (mutate(text.encode(), rng) for _ in range(NUM_CONFIGS))
+    for content in itertools.chain([text.encode()], mutated):
+        (folder / "config.json").write_bytes(content)
         # What a number became may be a network that no memory holds.
         argv = ["--config=config.json", "--dry_run", "--hidden=4", "--strategy=one"]
         statuses.append(check_line(folder, argv))

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.training import feeding, reports
+from tfreg.training import compiling, feeding, reports
 
 MOST_STEPS = 500  # In a call, which can't be interrupted.
 FEW_STEPS = 500  # Made one by one: a shorter training doesn't repay compiling.
@@ -47,9 +47,9 @@ class Blocks:
         self._block = self._compile(self.run_block)
 
     def _compile(self, function: Callable) -> Any:
-        compiled = tf.function(function, autograph=False, jit_compile=True)
+        compiled = compiling.trace(function, jit_compile=True)
         run = functools.partial(self._strategy.run, compiled)
-        return tf.function(lambda *args: run(args), autograph=False)
+        return compiling.trace(lambda *args: run(args))
 
     def limit(self, speed: float, steps_per_call: int | None) -> int:
         """Returns the number of steps in the next call, unless it is the last.

@@ -9,8 +9,9 @@ CPU one that XLA runs on a single thread, such as the gradient of a convolution.
 them makes the whole step slow, so it decides for the whole step.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -92,6 +93,22 @@ class Mode(NamedTuple):
 
     name: str
     reasons: tuple[str, ...]
+
+
+def trace(function: Callable, **options: Any) -> Any:
+    """Returns a tf.function of tfreg's own code, in which AutoGraph has nothing to do.
+
+    TensorFlow warns of many traces of the same code, as those of several runs in one
+    process are; here each function's are counted alone.
+
+    Args:
+        function: takes and returns nests of tensors.
+        **options: of `tf.function`, for example jit_compile.
+    """
+    counted: Any = functools.partial(function)
+    # The program's name, in a profile.
+    counted.__name__ = getattr(function, "__name__", type(function).__name__)
+    return tf.function(counted, autograph=False, **options)
 
 
 def check(compile: str) -> str:

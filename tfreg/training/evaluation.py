@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfreg.training import feeding, recovery, reports
+from tfreg.training import compiling, feeding, recovery, reports
 
 
 class Evaluation:
@@ -21,13 +21,13 @@ class Evaluation:
         forward: (batch, whether its uint8 inputs are pixels) -> sums over its examples.
         zeros: sums over no examples.
         xla: whether XLA compiles the loop over held examples; the others are read by a
-            graph, batch by batch.
+            graph, batch by batch, which also evaluates a last smaller batch.
     """
 
     def __init__(self, forward: Callable, zeros: reports.Sums, xla: bool) -> None:
         self._forward, self._zeros, self._xla = forward, zeros, xla
-        self._held = tf.function(self.run, autograph=False, jit_compile=xla)
-        self._streamed = tf.function(self.run, autograph=False)
+        self._held = compiling.trace(self.run, jit_compile=xla)
+        self._streamed = compiling.trace(self.run)
 
     def __call__(self, feed: feeding.Feed) -> reports.Sums:
         """Returns the sums over all examples of a feed's source.
@@ -36,10 +36,12 @@ class Evaluation:
             data.DataError: a batch can't be read.
         """
         is_held = feeding.is_indexed(feed.source)
-        known, run = self._xla and is_held, self._held if is_held else self._streamed
         sums, pixels = self._zeros, getattr(feed.source, "pixels", False)
         for call in feed.list_calls(None):
             size, count = call.size, call.stop - call.start
+            # A rest is a single batch: it would take longer to compile than to run.
+            known = self._xla and is_held and count > 1
+            run = self._held if known else self._streamed
             # In XLA the size of a batch and the number of batches are static.
             static = (count, size) if known else (tf.constant(count), tf.constant(size))
             args = call.data, tf.constant(call.start), *static, pixels

@@ -34,8 +34,6 @@ from tfreg.training import (
     step,
 )
 
-_function = functools.partial(tf.function, autograph=False)  # A step converts itself.
-
 
 class Loop(_checks.Guide):
     """Trains on one source of data, and evaluates on any.
@@ -99,7 +97,7 @@ class Loop(_checks.Guide):
         self.strategy = strategy or tf.distribute.get_strategy()
         self.seconds = 0.0
         self._speed = 0.0  # Steps per second of the last call.
-        self._average = _function(replicas.average_over_workers)
+        self._average = compiling.trace(replicas.average_over_workers)
         self._compile = compiling.check(compile)
         if isinstance(augment, list | tuple):
             augment = data.augment.chain(*augment)
@@ -157,7 +155,7 @@ class Loop(_checks.Guide):
 
     def _trace_forward(self, described: list[Any]) -> None:
         """Traces the forward pass, and makes zeros in the structure of its sums."""
-        self._forward = _function(self._evaluate_batch)
+        self._forward = compiling.trace(self._evaluate_batch)
         with self.strategy.scope():
             spec, *_ = self._feed.make_specs(None)
             forward = self._forward.get_concrete_function(spec, self._get_pixels())
@@ -177,19 +175,21 @@ class Loop(_checks.Guide):
         if described != self._described:
             self._trace_forward(described)
         self._compiled_for = described
-        self._one = _function(self._train_batch)
+        self._one = compiling.trace(self._train_batch)
         self._mode = self._choose_mode()
         xla, held = self._mode.name == "xla", feeding.is_indexed(self.source)
         if not held:
             # An iterator can't be read in XLA, but each of its batches be trained on.
-            self._one = _function(self._train_batch, jit_compile=xla)
+            self._one = compiling.trace(self._train_batch, jit_compile=xla)
         self.blocks = None
-        self._steps = _function(lambda *args: self.strategy.run(self._run_steps, args))
+        self._steps = compiling.trace(
+            lambda *args: self.strategy.run(self._run_steps, args)
+        )
         if self.strategy.num_replicas_in_sync == 1 and xla and held:
             self.blocks = blocks.Blocks(self._take_and_train, self.strategy)
             self._speed = 0.0
         elif self.strategy.num_replicas_in_sync > 1:
-            self._steps = _function(
+            self._steps = compiling.trace(
                 replicas.SharedSteps(self.step, self.strategy, self._feed.finish, xla)
             )
         zeros = self._evaluated
@@ -206,8 +206,8 @@ class Loop(_checks.Guide):
             return mode
         one = self._one
         if self.strategy.num_replicas_in_sync > 1:  # Their updates are alike.
-            one = _function(self._differentiate)
-        run = _function(lambda *args: self.strategy.run(one, args))
+            one = compiling.trace(self._differentiate)
+        run = compiling.trace(lambda *args: self.strategy.run(one, args))
         specs = self._feed.make_specs(self.batch_size)
         graph = run.get_concrete_function(*specs).graph
         return compiling.choose(graph, device, exact)

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg.collections import scopes
-from tfreg.training import objectives, scores
+from tfreg.training import compiling, objectives, scores
 
 States: TypeAlias = dict[str, tuple[tf.Tensor, ...]]
 
@@ -165,7 +165,7 @@ class Metrics:
             weights: likewise.
         """
         specs = tf.nest.map_structure(_get_spec, (y, outputs, weights))
-        update = tf.function(self.update, autograph=False)
+        update = compiling.trace(self.update)
         states = update.get_concrete_function(*specs).structured_outputs
         return tf.nest.map_structure(lambda state: np.zeros(state.shape), states)
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfreg import data
-from tfreg.training import feeding, reports, step
+from tfreg.training import compiling, feeding, reports, step
 
 # The losses and the update of the last step, and the sums over the epoch.
 Done: TypeAlias = tuple[reports.Losses, reports.Update, reports.Sums]
@@ -51,8 +51,8 @@ class Guard:
         sums: reports.Sums,
     ) -> None:
         self._step, self._feed, self._run = train_step, feed, run
-        self._is_finite = tf.function(_check_finite, autograph=False)
-        self._copy_variables = tf.function(self._read_variables, autograph=False)
+        self._is_finite = compiling.trace(_check_finite)
+        self._copy_variables = compiling.trace(self._read_variables)
         # Once: a walk through 150 layers takes as long as one of their steps.
         self._variables = list_variables(train_step, train_step.get_state())
         trained = train_step.adapted.trainable_variables

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfreg.collections import scopes, totals
 from tfreg.optimizers import gradients
-from tfreg.training import batches, feeding, reports, step
+from tfreg.training import batches, compiling, feeding, reports, step
 
 # Dense gradients and new values; losses and sums; and of each table the values and the
 # indices of its rows.
@@ -96,7 +96,7 @@ class SharedSteps:
         self._backward: Callable = self._run_backward
         self._both: Callable = self._run_both
         # A function can't sum over the replicas, compiled or not.
-        trace = functools.partial(tf.function, autograph=False, jit_compile=xla)
+        trace = functools.partial(compiling.trace, jit_compile=xla)
         if not train_step.optimizer.sums_over_replicas:
             self._update = trace(self._run_update)
         if not _sums_over_replicas(train_step.adapted.model):
