@@ -17,7 +17,6 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfreg.data import features
 from tfreg.runs import calls, own
 
 _EVERY = re.compile(r"[1-9][0-9]{0,8}s?")
@@ -127,7 +126,10 @@ def check_data(settings: Any, own: Sequence[str]) -> None:
             f"data must be the name of a file, got {settings.data!r}: choose another"
         )
     parse_size(settings.image_size)
-    features.parse(settings.features)
+    if settings.features:
+        from tfreg.data import features  # Imports NumPy, which --help does without.
+
+        features.parse(settings.features)
 
 
 def check_named(settings: Any, optimizers: Sequence[str]) -> None:
