@@ -97,6 +97,9 @@ def run(command: Callable[[], int]) -> int:
 
 
 def _print_error(sentence: str) -> None:
+    # One line, whatever characters a name has that a library's reason repeats.
+    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
+    sentence = "".join(shown)
     try:
         print(f"error: {sentence}", file=sys.stderr, flush=True)
     except OSError:  # The exit status still reports the error.
