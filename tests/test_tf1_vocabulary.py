@@ -160,6 +160,16 @@ def test_a_last_dimension_must_be_known():
     [
         (lambda x: tf1.layers.batch_norm(x, renorm=True), "renorm must be left out"),
         (
+            lambda x: tf1.layers.batch_norm(x, renorm_clipping={"rmax": 3.0}),
+            "renorm_clipping must be left out, got",
+        ),
+        (
+            lambda x: tf1.core_layers.batch_normalization(
+                x, renorm_clipping={"rmin": 0.5}
+            ),
+            "renorm_clipping must be left out, got",
+        ),
+        (
             lambda x: tf1.core_layers.batch_normalization(x, virtual_batch_size=2),
             "virtual_batch_size must be left out, got 2",
         ),

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfreg.layers import pooling
-from tfreg.tf1 import normalizers, shapes, variable_scopes, weights
+from tfreg.tf1 import shapes, variable_scopes, weights
 from tfreg.tf1.core_convolutions import (
     conv1d,
     conv2d,
@@ -29,6 +29,7 @@ from tfreg.tf1.core_kernels import (
     Layer,
     convert_format,
 )
+from tfreg.tf1.normalizers import Norm, check_unset
 from tfreg.tf1.weights import ONES, ZEROS, Activation, Initializer, Regularizer
 
 __all__ = [
@@ -240,7 +241,7 @@ def batch_normalization(
         name: variable scope; None: batch_normalization, with a number.
         reuse: as for `variable_scope`.
         renorm: only False; batch renormalization isn't there.
-        renorm_clipping: ignored.
+        renorm_clipping: only None.
         renorm_momentum: ignored.
         fused: False: don't use TensorFlow's fused kernel, whose moving variance is
             divided by `n - 1`. It takes only inputs of rank 4.
@@ -253,16 +254,16 @@ def batch_normalization(
 
     Source: `tf.compat.v1.layers.batch_normalization`.
     """
-    del renorm_clipping, renorm_momentum
-    normalizers.check_unset(renorm=renorm, adjustment=adjustment)
-    normalizers.check_unset(virtual_batch_size=virtual_batch_size)
+    del renorm_momentum
+    check_unset(renorm=renorm, renorm_clipping=renorm_clipping)
+    check_unset(virtual_batch_size=virtual_batch_size, adjustment=adjustment)
     inputs = tf.convert_to_tensor(inputs)
     data_format = _find_format(inputs, axis)
     fused = fused is not False and inputs.shape.rank == 4
     gamma = (gamma_initializer, gamma_regularizer, gamma_constraint) if scale else ()
     beta = (beta_initializer, beta_regularizer, beta_constraint) if center else ()
     moving = (moving_mean_initializer, moving_variance_initializer)
-    norm = normalizers.Norm(momentum, epsilon, training, fused, data_format)
+    norm = Norm(momentum, epsilon, training, fused, data_format)
     with variable_scopes.variable_scope(name, "batch_normalization", reuse=reuse):
         make = weights.Maker(inputs.dtype, None, trainable, GLOBAL)
         parts = norm.make_parts(make, inputs, {"gamma": gamma, "beta": beta}, moving)

@@ -75,7 +75,7 @@ def batch_norm(
         zero_debias_moving_mean: only False.
         scope: variable scope; None: BatchNorm, with a number.
         renorm: only False; batch renormalization isn't there.
-        renorm_clipping: ignored.
+        renorm_clipping: only None.
         renorm_decay: ignored.
         adjustment: only None.
 
@@ -85,8 +85,9 @@ def batch_norm(
 
     Source: `tf.contrib.layers.batch_norm`.
     """
-    del updates_collections, renorm_clipping, renorm_decay
+    del updates_collections, renorm_decay
     check_unset(batch_weights=batch_weights, renorm=renorm, adjustment=adjustment)
+    check_unset(renorm_clipping=renorm_clipping)
     check_unset(zero_debias_moving_mean=zero_debias_moving_mean)
     inputs = tf.convert_to_tensor(inputs)
     fused = fused is not False and inputs.shape.rank in (2, 4)
@@ -96,8 +97,7 @@ def batch_norm(
         make = weights.Maker(
             inputs.dtype, variables_collections, trainable, replace=True
         )
-        parts = norm.make_parts(make, inputs, starts, moving)
-        outputs = norm.normalize(inputs, parts)
+        outputs = norm.normalize(inputs, norm.make_parts(make, inputs, starts, moving))
         functions = (activation_fn,)
         return weights.finish(outputs, var_scope.name, functions, outputs_collections)
 
