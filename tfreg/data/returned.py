@@ -128,9 +128,7 @@ def _name_classes(
     if y["train"].dtype.kind in "fiub":
         return None, y
     named = {part: {"y": values.astype(object)} for part, values in y.items()}
-    task, doubts = tasks.decide(named["train"], kind)
-    for doubt in doubts:
-        log(doubt)
+    task = tasks.choose(named["train"], kind, log)
     return task, {part: tasks.encode(task, columns) for part, columns in named.items()}
 
 

@@ -140,15 +140,14 @@ def load_table(
     _check_columns(path, frame, target, others)
     targets = read_targets(frame, target)
     rows = _divide(frame, parts, split_seed, group)
+    decided = reader.task if reader else tasks.choose(targets, task, log)
+    y = tasks.encode(decided, targets)
     if reader is None:
-        decided = _decide(targets, task, log)
         unused = [*target, *drop, *filter(None, (group, given))]
         names = _list_inputs(path, frame, unused, log)
         known = encoding.learn(frame, names, rows["train"], log, sentences)
-        y = tasks.encode(decided, targets)
         scaled = tasks.scale(decided, y[rows["train"]])
         reader = TableReader(known, scaled, tuple(features))
-    y = tasks.encode(reader.task, targets)
     made = {}
     for part, chosen in rows.items():
         x = encoding.encode(reader.columns, frame, rows=chosen)
@@ -159,16 +158,6 @@ def load_table(
     return arrays.Dataset(
         name, **made, num_classes=num_classes, task=reader.task, reader=reader
     )
-
-
-def _decide(
-    targets: dict[str, np.ndarray], kind: str, log: Callable[[str], None]
-) -> tasks.Task:
-    """Returns the task, and says what is in doubt."""
-    task, doubts = tasks.decide(targets, kind)
-    for doubt in doubts:
-        log(doubt)
-    return task
 
 
 def _divide(

@@ -105,6 +105,25 @@ def decide(columns: Mapping[str, np.ndarray], kind: str) -> tuple[Task, list[str
     return Task(kind, names, classes), doubts
 
 
+def choose(
+    columns: Mapping[str, np.ndarray], kind: str, log: Callable[[str], None]
+) -> Task:
+    """Returns the task that `decide` returns, and logs what is in doubt.
+
+    Args:
+        columns: as for `decide`.
+        kind: as for `decide`.
+        log: called with each doubt.
+
+    Raises:
+        DataError: as for `decide`.
+    """
+    task, doubts = decide(columns, kind)
+    for doubt in doubts:
+        log(doubt)
+    return task
+
+
 def _guess(
     name: str, values: np.ndarray, unique: Sequence[Any], whole: bool
 ) -> tuple[str, list[str]]:

@@ -231,11 +231,12 @@ class Adapted:
                         known.setdefault(id(value), f"{part.name}/{attribute}")
             if terms.is_variable(part):
                 places.setdefault(id(parts.unwrap(part)), path)
-        for variable in parts.list_keras_variables([part for _, part in named]):
+        listed = list({id(part): part for _, part in named}.values())
+        for variable in parts.list_keras_variables(listed):
             known.setdefault(id(parts.unwrap(variable)), variable.path)
         names: dict[int, str] = {}
         taken: set[str] = set()
-        for variable in self.variables:
+        for variable in self.list_variables(False, listed):
             key = id(variable)
             place = places.get(key, variable.name.partition(":")[0])
             more = (f"{place}_{i}" for i in itertools.count(1))
@@ -257,7 +258,7 @@ class Adapted:
         of_keras = {id(parts.unwrap(v)): v.constraint for v in keras}
         pairs = [
             (v, of_keras.get(id(v), getattr(v, "constraint", None)))
-            for v in self.trainable_variables
+            for v in self.list_variables(True, listed)
         ]
         return [(v, constraint) for v, constraint in pairs if constraint is not None]
 

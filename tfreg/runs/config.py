@@ -315,8 +315,8 @@ class Config:
             ignored: names of fields that don't count either.
         """
         decisive = [f.name for f in dataclasses.fields(self) if fields.is_decisive(f)]
-        names = [name for name in decisive if name not in ignored]
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        kept = [name for name in decisive if name not in ignored]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in kept}
         return [f"{name} {a!r}, not {b!r}" for name, (a, b) in pairs.items() if a != b]
 
     def get_hash(self) -> str:

@@ -110,9 +110,8 @@ def _visit(
 
 def _ask(own: str, name: str, place: str) -> str | None:
     """Greets a worker; returns None if it answers, else what is known of its place."""
-    host, _, port = place.rpartition(":")
     try:
-        connection = socket.create_connection((host, int(port)), timeout=2.0)
+        connection = _connect(place)
     except (OSError, ValueError):
         return ""
     answer = ""
@@ -124,12 +123,16 @@ def _ask(own: str, name: str, place: str) -> str | None:
 
 def is_listening(place: str) -> bool:
     """Returns whether anything listens at a host:port."""
-    host, _, port = place.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=2.0):
+        with _connect(place):
             return True
     except (OSError, ValueError):
         return False
+
+
+def _connect(place: str) -> socket.socket:
+    host, _, port = place.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=2.0)
 
 
 def _greet(name: str) -> bytes:
