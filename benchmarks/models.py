@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As the commands do.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import gpu_peers

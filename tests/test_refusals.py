@@ -145,13 +145,42 @@ def test_exhausted_memory_is_one_sentence(capfd, kind):
 def test_the_threads_are_those_of_taskset_or_the_environment(monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5})
+    monkeypatch.setattr(results._tensorflow, "uses_onednn", lambda: False)
     assert results.describe_device() == "CPU, 3 threads"
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
     assert results.describe_device() == "CPU, 7 threads"
+    monkeypatch.setattr(results._tensorflow, "uses_onednn", lambda: True)
+    assert results.describe_device() == "CPU, 7 threads, oneDNN"
     saved = {"config": "a", "tensorflow": "b", "device": "CPU, 3 threads"}
     saved["replicas"], told = 1, []
     current = saved | {"device": results.describe_device()}
     records.check_metadata(saved, current, told.append)
     assert told == [
-        "the last bits may differ: device was CPU, 3 threads and is CPU, 7 threads"
+        "the last bits may differ: device was CPU, 3 threads and is "
+        "CPU, 7 threads, oneDNN"
     ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "switch"),
+    [
+        ([], "1"),
+        (["--strategy=mirrored", "--logical_devices=2"], "0"),
+        (["--strategy=multi_worker"], "0"),
+        (["--accumulate=2"], "0"),
+    ],
+)
+def test_onednn_is_on_where_no_part_of_a_batch_may_be_empty(
+    monkeypatch, tmp_path, flags, switch
+):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setattr(runs, "show", lambda settings, log: None)
+    argv = ["tfreg train", "--dry_run", f"--logdir={tmp_path}", *flags]
+    assert commands.run("train", argv) == 0
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == switch
+
+
+def test_the_environments_choice_of_onednn_is_kept(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    process.import_tensorflow()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"

@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -232,3 +234,13 @@ def test_an_initial_value_of_a_trace_is_computed_outside_it():
     expected = trace(tf.constant(1.0))
     np.testing.assert_array_equal(values[0], expected)
     assert values[1] is None  # It depends on the argument.
+
+
+def test_onednn_is_on_where_the_environment_says_so(monkeypatch):
+    program = "from tfreg import _tensorflow; print(_tensorflow.uses_onednn())"
+    seen = []
+    for switch in "01":
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", switch)
+        command = [sys.executable, "-c", program]
+        seen.append(subprocess.check_output(command, text=True).strip())
+    assert seen == ["False", "True"]

@@ -17,6 +17,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.eager import context, lift_to_graph, record
 from tensorflow.python.framework import config, kernels
+from tensorflow.python.util import _pywrap_util_port
 
 
 def is_recording() -> bool:
@@ -184,6 +185,14 @@ def is_deterministic() -> bool:
     XLA then has no gradient of max pooling, and raises at the first step.
     """
     return config.is_op_determinism_enabled()
+
+
+def uses_onednn() -> bool:
+    """Returns whether oneDNN computes the convolutions of graph mode on a CPU.
+
+    TensorFlow decides by the processor if `TF_ENABLE_ONEDNN_OPTS` isn't set.
+    """
+    return _pywrap_util_port.IsMklEnabled()
 
 
 def is_function(graph: tf.Graph) -> bool:

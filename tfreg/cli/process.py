@@ -63,8 +63,17 @@ def _suppress_messages() -> Iterator[None]:
         os.close(stderr)
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow and the training code, without TensorFlow's messages."""
+def import_tensorflow(divides: bool = False) -> None:
+    """Imports TensorFlow and the training code, without TensorFlow's messages.
+
+    TensorFlow uses oneDNN, whose convolutions take a third of the time, by itself only
+    on some processors, and there max pooling of no example aborts the process. The
+    variable `TF_ENABLE_ONEDNN_OPTS` of the environment takes precedence.
+
+    Args:
+        divides: whether batches are divided, so that a part may have no example.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0" if divides else "1")
     with _suppress_messages():
         import tensorflow as tf
 

@@ -191,7 +191,7 @@ def _sweep(
     command: str,
     min_effect: float,
 ) -> int:
-    process.import_tensorflow()
+    process.import_tensorflow(any(s.config.divides for s in plan.settings))
     import tensorflow as tf
 
     from tfreg.sweeps import report, runner

@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         raise process.UsageError("resume must be used without --overwrite: drop one")
     settings = commandline.make_config(values, _read_base(values))
     if values["dry_run"].value:
-        process.import_tensorflow()
+        process.import_tensorflow(settings.divides)
         runs.show(settings, signals.log)
         return 0
     if not _may_have_workers(settings):
@@ -97,7 +97,7 @@ def _train(
     wait: float,
     allowed: bool,
 ) -> int:
-    process.import_tensorflow()
+    process.import_tensorflow(settings.divides or _may_have_workers(settings))
     from tfreg.training import strategies
 
     path = directories.get_path(settings)

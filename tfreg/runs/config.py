@@ -256,6 +256,12 @@ class Config:
         """The options of `set` by name."""
         return own.parse_options(self.set)
 
+    @property
+    def divides(self) -> bool:
+        """Whether batches are divided, so that a part may have no example."""
+        is_replicated = self.logical_devices > 0 or self.strategy == "multi_worker"
+        return is_replicated or self.accumulate > 1
+
     def get_rules(self) -> tuple[rules.Rule, ...]:
         """Returns the penalties as rules, no rules for `reg="none"`.
 

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfreg
+from tfreg import _tensorflow
 from tfreg.training import exactness, reports
 
 
@@ -92,7 +93,7 @@ def get_losses(report: reports.Report) -> dict[str, Any]:
 
 
 def describe_device() -> str:
-    """Returns the name of the GPU, or the number of the CPU's threads."""
+    """Returns the name of the GPU, or the CPU's number of threads and its kernels."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
@@ -101,7 +102,8 @@ def describe_device() -> str:
     text = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     threads = threads or (int(text) if text.isdigit() else 0)
-    return f"CPU, {threads or len(os.sched_getaffinity(0))} threads"
+    onednn = ", oneDNN" if _tensorflow.uses_onednn() else ""
+    return f"CPU, {threads or len(os.sched_getaffinity(0))} threads{onednn}"
 
 
 def to_json(value: Any) -> str:
