@@ -10,10 +10,12 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 from tfreg import data, rules
+from tfreg.cli import commandline
 from tfreg.optimizers import kernels, schedules
-from tfreg.runs import config
+from tfreg.runs import config, inputs
 from tfreg.runs.config import Config
 from tfreg.training import precision, strategies
 
@@ -563,3 +565,33 @@ def test_a_folder_name_that_is_no_unicode_is_named():
     settings = Config(data_dir="a\udcff")
     assert re.fullmatch(r"mnist5k-.*-[0-9a-f]{8}", settings.get_run_name())
     assert config.from_json(settings.to_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "want"),
+    [
+        (["--data=own.npz"], ("npz", "own.npz", None)),
+        (["--data=own.csv"], ("mnist5k", None, "own.csv")),
+    ],
+)
+def test_a_file_of_arrays_is_data_like_other_files(arguments, want):
+    values = flags.FlagValues()
+    commandline.define_config(values)
+    commandline.parse(values, ["train", *arguments])
+    settings = commandline.make_config(values, Config())
+    assert (settings.dataset, settings.data_dir, settings.data) == want
+
+
+@pytest.mark.parametrize("other", ["--data_dir=DIR", "--dataset=mnist"])
+def test_arrays_are_given_once(other):
+    values = flags.FlagValues()
+    commandline.define_config(values)
+    commandline.parse(values, ["train", "--data=own.npz", other])
+    with pytest.raises(ValueError, match="must be left out beside data"):
+        commandline.make_config(values, Config())
+
+
+def test_arrays_have_no_columns(tmp_path):
+    settings = Config(data="own.npz", target=("price",), logdir=str(tmp_path))
+    with pytest.raises(data.DataError, match="dataset='npz' without target, .*'own.n"):
+        inputs.load(settings)

@@ -61,6 +61,8 @@ def make_config(
 ) -> config.Config:
     """Returns `base` with the fields that were given as flags, except `others`.
 
+    `--data=FILE.npz` is `--dataset=npz --data_dir=FILE.npz`.
+
     Raises:
         ValueError: a field has an invalid value.
         process.UsageError: a flag can't be parsed, or has no effect.
@@ -73,6 +75,9 @@ def make_config(
         if value is None:
             continue
         given[field.name] = _convert(field, value)
+    is_archive = (given.get("data") or "").endswith(".npz")
+    if is_archive and not {"dataset", "data_dir", *config.OF_FILES} & given.keys():
+        given |= {"dataset": "npz", "data_dir": given.pop("data")}
     settings = dataclasses.replace(base, **given)
     _check_effects(values, given, settings)
     return settings

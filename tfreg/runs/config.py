@@ -32,13 +32,13 @@ DEFAULT_SCALE = 1e-4
 
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=+-]{{0,{names.MAX_LENGTH - 1}}}")
 _PATH = re.compile(r"[^\0\ud800-\udfff]*")  # UTF-8 that is valid in a path.
-# Fields of the data of one's own, and all that came after the hashes of the others.
-_OWN = (
+# Fields of files and folders of one's own, and all that came after the others' hashes.
+OF_FILES = (
     *("target", "drop", "text", "features", "group", "split", "split_seed"),
     "image_size",
 )
 _CHOSEN = ("loss", "metrics", "augment", "deterministic")
-_NEW = ("data", *_OWN, "task", "class_weights", "set", *_CHOSEN)
+_NEW = ("data", *OF_FILES, "task", "class_weights", "set", *_CHOSEN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Config:
     data: str | None = fields.define(
         None,
         "data",
-        "a CSV, Parquet or TFRecord file, a folder of images, or module:function of "
-        "the working directory, instead of --dataset",
+        "a CSV, Parquet, TFRecord or .npz file, a folder of images, or module:function "
+        "of the working directory, instead of --dataset",
     )
     target: tuple[str, ...] = fields.define(
         (), "data", "column of --data to learn, several with commas"
@@ -206,7 +206,7 @@ class Config:
                 f"logdir must be UTF-8, got {self.logdir!r}: choose another directory"
             )
         self.get_rules()
-        fields.check_data(self, _OWN)
+        fields.check_data(self, OF_FILES)
         _checks.parse_split(self.split)
 
     def get_image_size(self) -> tuple[int, int] | None:

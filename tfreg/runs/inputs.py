@@ -171,6 +171,11 @@ def _load_file(
     if is_folder:
         _refuse_others(settings, "a folder of images", _OF_TABLES[:-1])
         return data.load_folder(path, settings.get_image_size(), settings.task, *parts)
+    if path.endswith(".npz"):
+        raise data.DataError(
+            f"arrays must be dataset='npz' without {', '.join(config.OF_FILES)}, got "
+            f"data={path!r}: leave those out, or write data_dir={path!r}"
+        )
     if not frames.is_table(path):
         raise data.DataError(
             f"data must be a folder of images, module:function, or a file with one of "
