@@ -68,7 +68,6 @@ def build(
         strategy = strategies.make_strategy(settings.strategy, settings.logical_devices)
     dataset = take_examples(settings, dataset or inputs.load(settings, log))
     batch_size = min(settings.batch_size, len(dataset.train))
-    num_steps = -(-len(dataset.train) // batch_size) * settings.epochs
     with strategy.scope():
         model = make_model(settings, dataset)
         initial = settings if is_new else dataclasses.replace(settings, init_from=None)
@@ -77,7 +76,7 @@ def build(
         train_step = step.Step(
             model,
             named.make_loss(settings, dataset),
-            _make_optimizer(settings, num_steps),
+            _make_optimizer(settings, len(dataset.train)),
             settings.clip_norm,
             settings.seed,
             settings.accumulate,
@@ -195,9 +194,11 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
     return models.CNN(num_outputs, activation, settings.dropout, seed=settings.seed)
 
 
-def _make_optimizer(settings: config.Config, num_steps: int) -> Any:
+def _make_optimizer(settings: config.Config, num_examples: int) -> Any:
     if calls.is_keras(settings.optimizer):
         return named.make_optimizer(settings.optimizer, settings)
+    batch_size = min(settings.batch_size, num_examples)
+    num_steps = -(-num_examples // batch_size) * settings.epochs
     make = getattr(optimizers, settings.optimizer)
     if "(" in settings.schedule:
         return make(rules.make_schedule(settings.schedule))

@@ -170,13 +170,13 @@ class Monitor:
         return scalars[self.tag]
 
 
-def monitor_training(tag: str, patience: int | None) -> str:
-    """Returns what is monitored without validation data.
+def choose_tag(tag: str, patience: int | None, has_validation: bool) -> str:
+    """Returns what is monitored: a training value where there is no validation.
 
     Raises:
         ValueError: there is a patience with a value of these.
     """
-    if not tag.startswith("validation/"):
+    if has_validation or not tag.startswith("validation/"):
         return tag
     if patience is not None:
         raise ValueError(

@@ -87,13 +87,11 @@ class Trainer(_checks.Guide):
     ) -> None:
         if deterministic:
             tf.config.experimental.enable_op_determinism()
-        if validation is None:
-            monitor = history.monitor_training(monitor, patience)
         self.loop, self.validation, self.splits = trained, validation, splits
-        self.extra = dict(extra or {})
         self.directory = None if directory is None else pathlib.Path(directory)
-        self.monitor = history.Monitor(monitor, mode)
-        self.keep, self.hooks = keep, list(hooks)
+        tag = history.choose_tag(monitor, patience, validation is not None)
+        self.monitor = history.Monitor(tag, mode)
+        self.keep, self.hooks, self.extra = keep, list(hooks), dict(extra or {})
         self.patience, self.config = patience, config
         self.hparams = records.get_hparams(config) if hparams is None else hparams
         self.log, self.histograms = log or signals.log, histograms
@@ -101,9 +99,9 @@ class Trainer(_checks.Guide):
         self.best = history.BestWeights(trained.step.adapted.variables)
         self.epoch, self.allow_changed_data = 0, allow_changed_data
         self.data_hashes: list[str] = []  # Of all data that it is trained on.
-        self._is_final = False  # Whether the model has its best or averaged weights.
+        # Final: the model has its best or averaged weights.
+        self._is_final = self._has_compiled = False
         self._writer: events.Events | None = None
-        self._has_compiled = False
         self._saved = history.Saved(str(checkpoint_every))
         self._started = time.perf_counter() if started is None else started
 

@@ -77,9 +77,8 @@ def write(
     files.write(directory / "report.md", "\n\n".join(parts) + "\n")
     picture = plots.draw(plan, outcomes, rows, choices, tests, score)
     files.write(directory / "report.png", picture)
-    table = _format_plain(
-        [("setting", [row.setting.name for row in rows]), *columns[2:6]]
-    )
+    names = [row.setting.name for row in rows]
+    table = _format_plain([("setting", names), *columns[2:6]])
     return f"{table}\n\n{summary}\n\n{advice}"
 
 
