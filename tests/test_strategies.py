@@ -26,11 +26,35 @@ def test_unknown_name_is_refused():
         strategies.make_strategy("two")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": 3}'])
-def test_broken_tf_config_is_one_sentence(monkeypatch, text):
+WORKERS = '{"cluster": {"worker": ["a:1", "b:65535"]}, "task": %s}'
+
+
+@pytest.mark.parametrize("name", ["auto", "multi_worker"])
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{", "TF_CONFIG must be JSON .*, got '{': see docs/replicas.md"),
+        ("[" * 10_000, "TF_CONFIG must be JSON"),
+        ("[]", "TF_CONFIG must be JSON"),
+        ('{"cluster": 3}', "the cluster .* must list a host:port .*, got 3: "),
+        ('{"task": {"type": "worker", "index": 0}}', "the cluster .*, got None: "),
+        ('{"cluster": {"worker": "a:1"}}', "the cluster .*, got {'worker': 'a:1'}: "),
+        ('{"cluster": {"worker": [5]}}', "the cluster "),
+        ('{"cluster": {"worker": ["a"]}}', "the cluster "),
+        ('{"cluster": {"worker": ["a:65536"]}}', "the cluster "),
+        ('{"cluster": {"worker": ["a:1"]}}', "the task .* one of worker 0, .*None: "),
+        (WORKERS % '"worker"', "the task .*, got 'worker': "),
+        (WORKERS % '{"index": 0}', "the task .*, got {'index': 0}: "),
+        (WORKERS % '{"type": "worker", "index": 2}', "of worker 0, worker 1, by .* 2"),
+        (WORKERS % '{"type": "worker", "index": -1}', "the task "),
+        (WORKERS % '{"type": "chief", "index": 0}', "the task "),
+    ],
+)
+def test_broken_tf_config_is_one_sentence(monkeypatch, name, text, match):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(ValueError, match="TF_CONFIG .*JSON"):
-        strategies.make_strategy("auto")
+    with pytest.raises(ValueError, match=match) as caught:
+        strategies.make_strategy(name)
+    assert len(str(caught.value)) < 200
 
 
 def test_multi_worker_must_know_its_workers(monkeypatch):
