@@ -242,9 +242,9 @@ def test_a_signal_to_one_worker_stops_all_and_the_chief_saves(tmp_path):
     assert len(list((run / "checkpoints").iterdir())) > 1
 
 
-def set_workers(monkeypatch, ports):
+def set_workers(monkeypatch, ports, index=0):
     places = [f"127.0.0.1:{port}" for port in ports]
-    task = {"type": "worker", "index": 0}
+    task = {"type": "worker", "index": index}
     text = json.dumps({"cluster": {"worker": places}, "task": task})
     monkeypatch.setenv("TF_CONFIG", text)
 
@@ -338,6 +338,19 @@ def test_a_lost_worker_is_named_by_tensorflow_or_by_its_port(monkeypatch):
     assert strategies._find_lost(lines) == [1]
     lines[0] = "The first: /job:worker/replica:0/task:0. Some timed out task names:"
     assert strategies._find_lost(lines) == [1]
+
+
+def test_a_chief_that_is_silent_is_the_lost_one(monkeypatch):
+    with socket.socket() as there:
+        there.bind(("127.0.0.1", 0))
+        there.listen()
+        port = there.getsockname()[1]
+        set_workers(monkeypatch, [port, 1, port], index=1)
+        lines = ["Collective ops is aborted by: Deadline Exceeded"]
+        assert strategies._find_lost(lines) == [0]
+        assert strategies._find_lost(["Invalid argument"]) == []
+        set_workers(monkeypatch, [port, port], index=0)
+        assert strategies._find_lost(lines) == []
 
 
 def test_logical_gpus_of_one_card_are_summed_without_nccl(monkeypatch):

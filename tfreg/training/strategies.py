@@ -253,6 +253,10 @@ def _name(places: Sequence[int]) -> str:
     return ", ".join(names[i] for i in places) or "one"
 
 
+# What a worker says whose heartbeats the chief doesn't answer.
+_NO_CHIEF = re.compile(r"aborted by: Deadline Exceeded|RPC to coordination service")
+
+
 def _find_lost(lines: Sequence[str]) -> list[int]:
     """Returns the places of lost workers, by an error's lines or by their ports."""
     own, workers = _read_tf_config()
@@ -263,8 +267,11 @@ def _find_lost(lines: Sequence[str]) -> list[int]:
     listed = itertools.takewhile(lambda line: line.startswith("/job:"), below)
     found = [re.match(r"/job:(\w+)/replica:\d+/task:(\d+)", line) for line in listed]
     lost = [f"{match[1]} {match[2]}" for match in found if match]
+    others = [name for name in names if name != own]
     if not lost:
         time.sleep(0.5)  # The ports of a process that dies close one after another.
-        others = [name for name in names if name != own]
         lost = [name for name in others if not meeting.is_listening(workers[name])]
+    # A chief that is stopped, or out of reach for a while, still listens afterwards.
+    if not lost and others[:1] == names[:1] and any(map(_NO_CHIEF.search, lines)):
+        lost = others[:1]
     return [names.index(name) for name in lost if name in names]
