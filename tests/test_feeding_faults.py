@@ -1,5 +1,7 @@
 """Bad input to training: one sentence, and the state after the last whole step."""
 
+import os
+
 import feeds
 import numpy as np
 import pytest
@@ -201,12 +203,35 @@ def test_an_evaluation_of_another_structure_is_one_sentence(arrays, kind):
 def test_an_empty_source_is_refused(arrays):
     made = feeds.make_loop(feeds.make_source("held", arrays))
     empty = data.Split(arrays[0][:0], arrays[1][:0])
-    with pytest.raises(ValueError, match="source must have examples, got none"):
+    match = "source must have examples, fewer than .*, got none: pass some"
+    with pytest.raises(ValueError, match=match):
         made.evaluate(empty)
-    with pytest.raises(ValueError, match="source must have examples, got none"):
+    with pytest.raises(ValueError, match=match):
         loop.Loop(made.step, empty)
     with pytest.raises(ValueError, match="must return some batches, got 0"):
         data.Pipeline(lambda seed, epoch: feeds.batch(arrays, seed, epoch).take(0))
+
+
+def test_more_examples_than_int32_counts_are_read_by_number_and_not_trained_on(
+    arrays, tmp_path
+):
+    size, columns = 2**31 + 10, []
+    for name, array in zip("xy", arrays[:2], strict=True):
+        (tmp_path / name).touch()
+        shape = size, *array.shape[1:]
+        nbytes = array.dtype.itemsize * np.prod(shape, dtype=np.int64)
+        os.truncate(tmp_path / name, nbytes)  # Of zeros, without blocks on the disk.
+        columns.append(np.memmap(tmp_path / name, array.dtype, "r+", shape=shape))
+        columns[-1][-1] = array[0]
+    source = data.Indexed(tuple(columns))
+    got = source.fetch(np.array([size - 1, 2**31 - 1, 0]))
+    for part, array in zip(got, arrays[:2], strict=True):
+        np.testing.assert_array_equal(part, [array[0], 0 * array[0], 0 * array[0]])
+    made = feeds.make_loop(feeds.make_source("held", arrays))
+    match = r"fewer than 2\*\*31, got 2147483658: pass a part of them"
+    for run in (made.evaluate, lambda s: loop.Loop(made.step, s)):
+        with pytest.raises(ValueError, match=match):
+            run(source)
 
 
 @pytest.mark.parametrize("source", [None, [1, 2], tf.data.Dataset.range(3)])

@@ -127,15 +127,22 @@ def test_free_memory_is_what_ulimit_leaves():
     resource.setrlimit(resource.RLIMIT_AS, (virtual + 10**9, limits[1]))
     try:
         assert 0.5e9 < memory.get_free() <= 1.1e9
+        resource.setrlimit(resource.RLIMIT_AS, (virtual + 10**8, limits[1]))
+        part = data.Split(np.zeros([1, 1], np.float32), np.zeros(1, np.int32))
+        dataset = data.Dataset("made", part, part, part, 1)
+        with pytest.raises(ValueError, match="need of about .*: .* or raise the limit"):
+            memory.check(config.Config(), dataset, print)  # TensorFlow would abort.
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-@pytest.mark.parametrize("kind", ["numpy", "tensorflow"])
+@pytest.mark.parametrize("kind", ["numpy", "import", "tensorflow"])
 def test_exhausted_memory_is_one_sentence(capfd, kind):
     def allocate():
         if kind == "numpy":
             np.empty(2**62, np.uint8)
+        if kind == "import":
+            raise ImportError("a.so: failed to map segment from shared object")
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating [9]")
 
     assert process.run(allocate) == 6

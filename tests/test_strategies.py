@@ -26,11 +26,35 @@ def test_unknown_name_is_refused():
         strategies.make_strategy("two")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": 3}'])
-def test_broken_tf_config_is_one_sentence(monkeypatch, text):
+WORKERS = '{"cluster": {"worker": ["a:1", "b:65535"]}, "task": %s}'
+
+
+@pytest.mark.parametrize("name", ["auto", "multi_worker"])
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{", "TF_CONFIG must be JSON .*, got '{': see docs/replicas.md"),
+        ("[" * 10_000, "TF_CONFIG must be JSON"),
+        ("[]", "TF_CONFIG must be JSON"),
+        ('{"cluster": 3}', "the cluster .* must list a host:port .*, got 3: "),
+        ('{"task": {"type": "worker", "index": 0}}', "the cluster .*, got None: "),
+        ('{"cluster": {"worker": "a:1"}}', "the cluster .*, got {'worker': 'a:1'}: "),
+        ('{"cluster": {"worker": [5]}}', "the cluster "),
+        ('{"cluster": {"worker": ["a"]}}', "the cluster "),
+        ('{"cluster": {"worker": ["a:65536"]}}', "the cluster "),
+        ('{"cluster": {"worker": ["a:1"]}}', "the task .* one of worker 0, .*None: "),
+        (WORKERS % '"worker"', "the task .*, got 'worker': "),
+        (WORKERS % '{"index": 0}', "the task .*, got {'index': 0}: "),
+        (WORKERS % '{"type": "worker", "index": 2}', "of worker 0, worker 1, by .* 2"),
+        (WORKERS % '{"type": "worker", "index": -1}', "the task "),
+        (WORKERS % '{"type": "chief", "index": 0}', "the task "),
+    ],
+)
+def test_broken_tf_config_is_one_sentence(monkeypatch, name, text, match):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(ValueError, match="TF_CONFIG .*JSON"):
-        strategies.make_strategy("auto")
+    with pytest.raises(ValueError, match=match) as caught:
+        strategies.make_strategy(name)
+    assert len(str(caught.value)) < 200
 
 
 def test_multi_worker_must_know_its_workers(monkeypatch):
@@ -218,9 +242,9 @@ def test_a_signal_to_one_worker_stops_all_and_the_chief_saves(tmp_path):
     assert len(list((run / "checkpoints").iterdir())) > 1
 
 
-def set_workers(monkeypatch, ports):
+def set_workers(monkeypatch, ports, index=0):
     places = [f"127.0.0.1:{port}" for port in ports]
-    task = {"type": "worker", "index": 0}
+    task = {"type": "worker", "index": index}
     text = json.dumps({"cluster": {"worker": places}, "task": task})
     monkeypatch.setenv("TF_CONFIG", text)
 
@@ -314,6 +338,19 @@ def test_a_lost_worker_is_named_by_tensorflow_or_by_its_port(monkeypatch):
     assert strategies._find_lost(lines) == [1]
     lines[0] = "The first: /job:worker/replica:0/task:0. Some timed out task names:"
     assert strategies._find_lost(lines) == [1]
+
+
+def test_a_chief_that_is_silent_is_the_lost_one(monkeypatch):
+    with socket.socket() as there:
+        there.bind(("127.0.0.1", 0))
+        there.listen()
+        port = there.getsockname()[1]
+        set_workers(monkeypatch, [port, 1, port], index=1)
+        lines = ["Collective ops is aborted by: Deadline Exceeded"]
+        assert strategies._find_lost(lines) == [0]
+        assert strategies._find_lost(["Invalid argument"]) == []
+        set_workers(monkeypatch, [port, port], index=0)
+        assert strategies._find_lost(lines) == []
 
 
 def test_logical_gpus_of_one_card_are_summed_without_nccl(monkeypatch):

@@ -33,7 +33,8 @@ FLAGS = [
     f"--wait_for_workers={WAIT}",
     "--resume=auto",
     "--compile=graph",
-    "--epochs=3",
+    "--epochs=2",
+    "--checkpoint_every=3",
 ]
 
 

@@ -16,11 +16,11 @@ COUNTS = (2, 3) if orchestrator.faults.WHOLE else (3,)
 def test_a_group_restarted_after_a_fault_ends_as_the_group_left_alone(tmp_path, count):
     with orchestrator.Group(tmp_path / "alone", count) as group:
         group.start()
-        assert group.wait() == [0] * count
+        while not all(job.log.exists() for job in group.jobs):  # TensorFlow's import.
+            time.sleep(0.05)
         began = time.monotonic()
-        group.start()  # It has finished, and takes what a start does.
         assert group.wait() == [0] * count
-        seconds, want = 2 * (time.monotonic() - began), group.describe()
+        seconds, want = time.monotonic() - began, group.describe()
     kinds, disk = orchestrator.KINDS, "8m"
     if not orchestrator.faults.WHOLE:  # Three processes, killed in turns.
         kinds, disk = ["kill"], None

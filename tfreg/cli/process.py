@@ -117,7 +117,10 @@ def _print_error(sentence: str) -> None:
 
 def _is_exhausted(error: Exception) -> bool:
     kind = type(error).__name__  # TensorFlow may not be imported.
-    return isinstance(error, MemoryError) or kind == "ResourceExhaustedError"
+    # What dlopen says where `ulimit -v` leaves no room for TensorFlow.
+    is_unmapped = isinstance(error, ImportError) and "map segment" in str(error)
+    is_memory = isinstance(error, MemoryError) or kind == "ResourceExhaustedError"
+    return is_memory or is_unmapped
 
 
 def _describe(error: Exception) -> str:

@@ -106,7 +106,7 @@ def _train(
     with signals.stop_in_order(kept, signals.log, False) as is_interrupted:
         with contextlib.ExitStack() as stack:
             tell: Callable[[str], None] = strategies.tell
-            if resume and strategies.is_first():
+            if resume and _may_have_workers(settings) and strategies.is_first():
                 tell = stack.enter_context(status.waiting(path))
             devices = settings.logical_devices
             strategy = strategies.make_strategy(settings.strategy, devices, wait, tell)

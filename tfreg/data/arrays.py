@@ -268,5 +268,6 @@ def permute(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     _checks.check_int("seed", seed, 0, 2**64 - 1)
     _checks.check_int("epoch", epoch, 0, 2**64 - 1)
     key = np.array([seed, epoch], np.uint64)  # Without a dtype NumPy may use floats.
-    generator = np.random.Generator(np.random.Philox(key=key))
-    return generator.permutation(int(num_examples)).astype(np.int32)
+    order = np.arange(num_examples, dtype=np.int32)
+    np.random.Generator(np.random.Philox(key=key)).shuffle(order)
+    return order

@@ -227,5 +227,5 @@ def _check_finite(report: reports.Report, step: int) -> None:
         if not math.isfinite(scalars[tag]):
             raise recovery.LossError(
                 f"validation {tag} must be finite, got {scalars[tag]} after step "
-                f"{step}: lower learning_rate or scale"
+                f"{step}: lower learning_rate or scale, or check the validation data"
             )

@@ -6,6 +6,7 @@ The trap: an allocation that fails within TensorFlow, which may abort the proces
 without a word. What can't fit is refused before.
 """
 
+import os
 import pathlib
 import resource
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tfreg.training import loop, recovery
 
 _SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
 _MEMINFO = pathlib.Path("/proc/meminfo")  # Of Linux.
+_ADDRESSES = 300 * 10**6  # That TensorFlow's threads reserve, for each CPU.
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
 _OWN_CGROUPS = pathlib.Path("/proc/self/cgroup")
 
@@ -36,7 +38,10 @@ def check(
     Raises:
         ValueError: it needs more than is free.
     """
-    _compare(estimate(settings, dataset), "about", log)
+    needed = estimate(settings, dataset)
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        needed += _ADDRESSES * len(os.sched_getaffinity(0))  # Below, it may abort.
+    _compare(needed, "about", log)
 
 
 def check_step(trained: loop.Loop, log: Callable[[str], None]) -> None:

@@ -79,7 +79,7 @@ def check_source(source: Any, seed: int) -> None:
     """Checks a source and the seed of its order.
 
     Raises:
-        ValueError: the source has no examples, or the seed is out of range.
+        ValueError: it has no examples or too many, or the seed is out of range.
         TypeError: the source isn't one of tfreg.data.
     """
     if not is_indexed(source) and not hasattr(source, "open"):
@@ -90,8 +90,9 @@ def check_source(source: Any, seed: int) -> None:
             f"source must be a Split, Indexed or Pipeline of tfreg.data, got a "
             f"{type(source).__name__}: {advice}"
         )
-    if is_indexed(source) and not len(source):
-        raise ValueError("source must have examples, got none: pass some")
+    if is_indexed(source) and not 0 < (size := len(source)) < 2**31:  # Of int32.
+        got = f"{size}: pass a part of them" if size else "none: pass some"
+        raise ValueError(f"source must have examples, fewer than 2**31, got {got}")
     data.permute(1, seed, 0)  # Checks the seed now, not in `train`.
 
 

@@ -14,11 +14,13 @@ import itertools
 import json
 import os
 import re
+import reprlib
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -100,24 +102,54 @@ def _configure(logical_devices: int) -> None:
             ) from None
 
 
-def _list_workers() -> list[tuple[str, str]]:
-    """Returns the name and host:port of the workers of TF_CONFIG."""
+def _read_tf_config() -> tuple[str, dict[str, str]]:
+    """Returns the name of this worker, and name -> host:port of all, of TF_CONFIG.
+
+    Raises:
+        ValueError: TF_CONFIG doesn't describe them.
+    """
+    text = os.environ.get("TF_CONFIG") or "{}"
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-        return [
-            (f"{job} {i}", str(place))
-            for job in ("chief", "worker")
-            for i, place in enumerate(cluster.get(job, []))
-        ]
-    except (ValueError, AttributeError, TypeError):
-        raise ValueError(
-            "TF_CONFIG must be JSON with a cluster and a task, got "
-            f"{os.environ['TF_CONFIG']!r}: see docs/replicas.md"
-        ) from None
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise _refuse("TF_CONFIG must be JSON with a cluster and a task", text)
+    if not config:
+        return "", {}
+    cluster, task = config.get("cluster"), config.get("task")
+    jobs = cluster if isinstance(cluster, dict) else {}
+    workers: dict[str, Any] = {}
+    for job in ("chief", "worker"):
+        listed = jobs.get(job, [])
+        places = listed if isinstance(listed, list) else [None]
+        workers |= {f"{job} {i}": place for i, place in enumerate(places)}
+    if not workers or not all(map(_is_place, workers.values())):
+        raise _refuse(
+            "the cluster of TF_CONFIG must list a host:port of each worker", cluster
+        )
+    own = f"{task.get('type')} {task.get('index')}" if isinstance(task, dict) else ""
+    if own not in workers:
+        raise _refuse(
+            f"the task of TF_CONFIG must be one of {', '.join(workers)}, by its type "
+            "and index",
+            task,
+        )
+    return own, workers
+
+
+def _is_place(place: Any) -> bool:
+    host, _, port = place.rpartition(":") if isinstance(place, str) else ("", "", "")
+    is_number = port.isdecimal() and len(port) < 6
+    return bool(host) and is_number and 0 < int(port) < 65536
+
+
+def _refuse(text: str, value: Any) -> ValueError:
+    return ValueError(f"{text}, got {reprlib.repr(value)}: see docs/replicas.md")
 
 
 def _count_workers() -> int:
-    listed = len(_list_workers())
+    listed = len(_read_tf_config()[1])
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or "0"
     return listed or (int(tasks) if tasks.isdigit() else 0)
 
@@ -136,8 +168,8 @@ def _make_multi_worker(
     wait: float, tell: Callable[[str], None]
 ) -> tf.distribute.Strategy:
     if not _made:
-        own, workers = _find_own(), dict(_list_workers())
-        if workers.get(own, "").rpartition(":")[2].isdigit():
+        own, workers = _read_tf_config()
+        if workers:
             meeting.meet(own, workers, wait, tell)
         _made.append(_connect(wait))
         # TensorFlow has taken the handler of SIGTERM for itself.
@@ -155,7 +187,7 @@ def _connect(wait: float) -> tf.distribute.Strategy:
         )
     resolvers = tf.distribute.cluster_resolver
     try:
-        if os.environ.get("TF_CONFIG"):
+        if _read_tf_config()[1]:
             resolver = resolvers.TFConfigClusterResolver()
         else:
             resolver = resolvers.SlurmClusterResolver()
@@ -175,18 +207,10 @@ def _connect(wait: float) -> tf.distribute.Strategy:
         ) from error
 
 
-def _find_own() -> str:
-    """Returns the name of this worker in TF_CONFIG; TensorFlow says what is wrong."""
-    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-    task = config.get("task") if isinstance(config, dict) else None
-    task = task if isinstance(task, dict) else {}
-    return f"{task.get('type')} {task.get('index')}"
-
-
 def is_first() -> bool:
     """Returns whether TF_CONFIG says that this process is the chief."""
-    workers = _list_workers()
-    return bool(workers) and workers[0][0] == _find_own()
+    own, workers = _read_tf_config()
+    return bool(workers) and own == next(iter(workers))
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -225,22 +249,29 @@ def explain_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def _name(places: Sequence[int]) -> str:
-    names = [name for name, _ in _list_workers()]
+    names = list(_read_tf_config()[1])
     return ", ".join(names[i] for i in places) or "one"
+
+
+# What a worker says whose heartbeats the chief doesn't answer.
+_NO_CHIEF = re.compile(r"aborted by: Deadline Exceeded|RPC to coordination service")
 
 
 def _find_lost(lines: Sequence[str]) -> list[int]:
     """Returns the places of lost workers, by an error's lines or by their ports."""
-    own, workers = _find_own(), _list_workers()
-    names = [name for name, _ in workers]
+    own, workers = _read_tf_config()
+    names = list(workers)
     pattern = re.compile(r"unhealthy|timed out task names:$")
     heads = [i for i, line in enumerate(lines) if pattern.search(line)]
     below = lines[heads[0] + 1 :] if heads else []
     listed = itertools.takewhile(lambda line: line.startswith("/job:"), below)
     found = [re.match(r"/job:(\w+)/replica:\d+/task:(\d+)", line) for line in listed]
     lost = [f"{match[1]} {match[2]}" for match in found if match]
+    others = [name for name in names if name != own]
     if not lost:
         time.sleep(0.5)  # The ports of a process that dies close one after another.
-        others = [(name, place) for name, place in workers if name != own]
-        lost = [name for name, place in others if not meeting.is_listening(place)]
+        lost = [name for name in others if not meeting.is_listening(workers[name])]
+    # A chief that is stopped, or out of reach for a while, still listens afterwards.
+    if not lost and others[:1] == names[:1] and any(map(_NO_CHIEF.search, lines)):
+        lost = others[:1]
     return [names.index(name) for name in lost if name in names]
