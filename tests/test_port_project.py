@@ -272,6 +272,24 @@ def test_changed_signatures_are_rewritten(before, after):
 @pytest.mark.parametrize(
     "line, name",
     [
+        ("import tensorflow.contrib.slim as slim", "slim.init_ops.zeros_initializer"),
+        ("from tensorflow.python.ops import init_ops", "init_ops.zeros_initializer"),
+    ],
+)
+def test_private_initializers_become_public_ones(line, name):
+    result = rewriting.rewrite(
+        f"import tensorflow as tf\n{line}\nz = {name}()\n".encode()
+    )
+    assert result.source.decode().endswith("\nz = tf.compat.v1.zeros_initializer()\n")
+    assert b"slim" not in result.source and not result.left
+    alone = rewriting.rewrite(f"{line}\nz = {name}()\n".encode())
+    assert name.encode() in alone.source
+    assert "write tf.compat.v1.zeros_initializer" in {note.text for note in alone.left}
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
         ("print(tf.log(x).op.name)", "op.name"),
         ("y = tf.nn.relu(tf.log(x)); print(y.name)", "y.name"),
         ("y = tf.log(x); y = tf.nn.relu(y); print(y.name)", "y.name"),
