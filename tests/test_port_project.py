@@ -200,9 +200,9 @@ def test_a_class_of_a_stand_in_fails_where_an_object_is_made():
 @pytest.mark.parametrize(
     "line, advice",
     [
-        ("tf.contrib.metrics.streaming_accuracy(x)", "tf.keras.metrics.Accuracy()"),
-        ("tf.contrib.slim.metrics.streaming_mean(x)", "tf.keras.metrics.Mean()"),
-        ("tf.metrics.mean_iou(x)", "tf.keras.metrics.MeanIoU(num_classes)"),
+        ("tf.contrib.metrics.streaming_covariance(x)", "tf.keras.metrics"),
+        ("tf.contrib.slim.metrics.streaming_percentile(x)", "tf.keras.metrics"),
+        ("tf.metrics.auc(x, x, curve='PR')", "tf1.metrics.auc has no curve"),
         ("tf.graph_util.convert_variables_to_constants(x)", "tf.saved_model.save"),
         ("tf.app.flags.FLAGS._parse_flags()", "leave it out"),
     ],
