@@ -42,7 +42,8 @@ def test_the_tutorial_trains_as_its_original(
     batches = benchmark.make_batches(images, rng.integers(0, 10, 24), 4, 1)
     assert len(batches) == 6
     assert benchmark.compare(batches) < bound
-    assert "port / original" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "port / original" in out and "reversed: largest" in out
 
 
 def test_a_folder_of_classes_is_read_and_cropped(benchmark, rng, tmp_path):

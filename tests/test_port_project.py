@@ -200,9 +200,9 @@ def test_a_class_of_a_stand_in_fails_where_an_object_is_made():
 @pytest.mark.parametrize(
     "line, advice",
     [
-        ("tf.contrib.metrics.streaming_accuracy(x)", "tf.keras.metrics.Accuracy()"),
-        ("tf.contrib.slim.metrics.streaming_mean(x)", "tf.keras.metrics.Mean()"),
-        ("tf.metrics.mean_iou(x)", "tf.keras.metrics.MeanIoU(num_classes)"),
+        ("tf.contrib.metrics.streaming_covariance(x)", "tf.keras.metrics"),
+        ("tf.contrib.slim.metrics.streaming_percentile(x)", "tf.keras.metrics"),
+        ("tf.metrics.auc(x, x, curve='PR')", "tf1.metrics.auc has no curve"),
         ("tf.graph_util.convert_variables_to_constants(x)", "tf.saved_model.save"),
         ("tf.app.flags.FLAGS._parse_flags()", "leave it out"),
     ],
@@ -267,6 +267,24 @@ def test_changed_signatures_are_rewritten(before, after):
     result = rewriting.rewrite(source.encode())
     assert result.source.decode() == f"import tensorflow as tf\ny = {after}\n"
     assert not result.left
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
+        ("import tensorflow.contrib.slim as slim", "slim.init_ops.zeros_initializer"),
+        ("from tensorflow.python.ops import init_ops", "init_ops.zeros_initializer"),
+    ],
+)
+def test_private_initializers_become_public_ones(line, name):
+    result = rewriting.rewrite(
+        f"import tensorflow as tf\n{line}\nz = {name}()\n".encode()
+    )
+    assert result.source.decode().endswith("\nz = tf.compat.v1.zeros_initializer()\n")
+    assert b"slim" not in result.source and not result.left
+    alone = rewriting.rewrite(f"{line}\nz = {name}()\n".encode())
+    assert name.encode() in alone.source
+    assert "write tf.compat.v1.zeros_initializer" in {note.text for note in alone.left}
 
 
 @pytest.mark.parametrize(

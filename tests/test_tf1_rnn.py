@@ -160,14 +160,15 @@ def test_dropout_of_a_cell_keeps_its_share():
     assert abs(np.mean(outputs == 0) - 0.5) < 0.04  # Five deviations of 4,000 draws.
 
 
-@pytest.mark.parametrize("beta", [0.5, 0.75, 0.9])
-def test_local_responses_are_normalized_as_by_tf_nn(beta, rng):
+# A radius of all channels and more is of all of them.
+@pytest.mark.parametrize("radius, beta", [(2, 0.5), (2, 0.75), (2, 0.9), (8, 0.75)])
+def test_local_responses_are_normalized_as_by_tf_nn(radius, beta, rng):
     x = tf.constant(rng.normal(size=[2, 3, 3, 7]), tf.float32)
     results = []
     for function in (tf1.nn.lrn, tf.nn.lrn):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            outputs = function(x, 2, 1.5, 0.3, beta)
+            outputs = function(x, radius, 1.5, 0.3, beta)
             cubes = outputs**3
         results.append((outputs, tape.gradient(cubes, x)))
     for ours, theirs in zip(*results, strict=True):

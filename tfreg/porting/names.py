@@ -33,7 +33,7 @@ class Entry:
 
 
 # Name, target, TF1's arguments in order; -: dropped, !: by hand, a>b: renamed, *: all
-# by keyword.
+# by keyword, &: the collections of a metric.
 _CHANGED = """
 tf.variable_scope tf1.variable_scope name_or_scope default_name values initializer \
     regularizer -caching_device -partitioner custom_getter reuse dtype -use_resource \
@@ -96,6 +96,15 @@ contrib.utils.get_variable_collections tf1.layers.get_variable_collections
 contrib.utils.append_tensor_alias tf1.layers.append_tensor_alias tensor alias
 contrib.utils.last_dimension tf1.layers.last_dimension shape min_rank
 contrib.xavier_initializer_conv2d tf1.xavier_initializer uniform seed dtype
+tf.metrics.mean tf1.metrics.mean values weights & name
+contrib.metrics.streaming_mean tf1.metrics.mean values weights & name
+tf.metrics.auc tf1.metrics.auc labels predictions weights num_thresholds & !curve name \
+    !summation_method !thresholds
+contrib.metrics.streaming_auc tf1.metrics.auc * predictions labels weights \
+    num_thresholds & !curve name
+tf.metrics.mean_iou tf1.metrics.mean_iou labels predictions num_classes weights & name
+contrib.metrics.streaming_mean_iou tf1.metrics.mean_iou * predictions labels \
+    num_classes weights & name
 tf.layers.dense tf1.core_layers.dense inputs units activation use_bias \
     kernel_initializer bias_initializer kernel_regularizer bias_regularizer \
     activity_regularizer kernel_constraint bias_constraint trainable name reuse
@@ -122,6 +131,7 @@ _SAME = {
         softmax_cross_entropy sparse_softmax_cross_entropy compute_weighted_loss
         Reduction add_loss get_losses get_regularization_losses get_regularization_loss
         get_total_loss""",
+    ("contrib.metrics", "tf1.metrics"): "aggregate_metric_map aggregate_metrics",
     ("contrib.losses", "tf1.losses"): """compute_weighted_loss add_loss get_losses
         get_regularization_losses get_total_loss""",
     ("contrib", "tf1.layers"): """fully_connected linear relu relu6 conv2d
@@ -138,16 +148,9 @@ _SAME = {
     ("tf.contrib.rnn", "tf1.nn"): "static_rnn",
 }
 
-# Streaming metrics: TF1's name, Keras's, and the arguments of its update.
-_METRICS = """accuracy Accuracy() labels,predictions,weights
-auc AUC() labels,predictions,weights
-mean Mean() values,weights
-mean_absolute_error MeanAbsoluteError() labels,predictions,weights
-mean_iou MeanIoU(num_classes) labels,predictions,weights
-mean_squared_error MeanSquaredError() labels,predictions,weights
-precision Precision() labels,predictions,weights
-recall Recall() labels,predictions,weights
-root_mean_squared_error RootMeanSquaredError() labels,predictions,weights"""
+# Streaming metrics of labels and predictions; contrib has the predictions first.
+_METRICS = """accuracy mean_absolute_error mean_squared_error precision recall
+    root_mean_squared_error"""
 
 # What has to be ported by hand: a regular expression for the full name, and advice.
 _BY_HAND = [
@@ -185,16 +188,8 @@ _BY_HAND = [
         "write tf.saved_model.save(module, path), which needs no frozen graph",
     ),
     (r"tf\.add_check_numerics_ops", "write tf.debugging.enable_check_numerics()"),
-    *[
-        (
-            rf"(tf\.metrics\.|(tf\.)?contrib\.metrics\.streaming_){name}",
-            f"write metric = tf.keras.metrics.{metric}; "
-            f"metric.update_state({arguments.replace(',', ', ')}); metric.result()",
-        )
-        for name, metric, arguments in (line.split() for line in _METRICS.split("\n"))
-    ],
     (
-        r"tf\.metrics\.[a-z]\w*|(tf\.)?contrib\.metrics\.streaming_\w+",
+        r"tf\.metrics\.[a-z]\w*|contrib\.metrics\.streaming_\w+",
         "write tf.keras.metrics, or the mean of the batches",
     ),
     (r"tf\.data\.(make_\w+_iterator|Iterator\.\w+)", "write for x, y in dataset"),
@@ -282,6 +277,7 @@ BY_HAND = [(re.compile(pattern), advice) for pattern, advice in _BY_HAND]
 
 def read_entry(text: str) -> Entry:
     """Returns the entry for a target and TF1's arguments, written as above."""
+    text = text.replace("&", "!metrics_collections -updates_collections")
     target, *words = text.split()
     plain = [word.lstrip("-!") for word in words if word != "*" and ">" not in word]
     pairs = (word.partition(">") for word in words)
@@ -304,6 +300,11 @@ def _read() -> dict[str, Entry]:
     for line in _CHANGED.strip().splitlines():
         name, text = line.split(maxsplit=1)
         table[name] = read_entry(text)
+    for metric in _METRICS.split():
+        row = f"tf1.metrics.{metric} {{}} weights & name"
+        table[f"tf.metrics.{metric}"] = read_entry(row.format("labels predictions"))
+        entry = read_entry(row.format("* predictions labels"))
+        table[f"contrib.metrics.streaming_{metric}"] = entry
     return table
 
 
@@ -342,7 +343,7 @@ _NORMAL = [
         "tf",
     ),
     (r"^tensorflow(\.compat\.v1)?(?=\.|$)", "tf"),
-    (r"^tf\.contrib\.(losses|training)\b(\.python\.\w+\b)?", r"contrib.\1"),
+    (r"^tf\.contrib\.(losses|metrics|training)\b(\.python\.\w+\b)?", r"contrib.\1"),
     (r"^tf\.contrib\.(layers|framework|slim)\b(\.python\b)?", "contrib"),
     (r"^(contrib\.losses)\.loss_ops\b", r"\1"),
     (
@@ -365,22 +366,13 @@ def normalize(name: str) -> str:
     return name
 
 
-MODULES = (
-    {"tf", "tf.contrib", "tf.losses", "tf.layers", "tf.nn", "tf.train"}
-    | {
-        f"contrib{part}"
-        for part in [
-            "",
-            ".layers",
-            ".losses",
-            ".learning",
-            ".training",
-            ".regularizers",
-        ]
-        + [".initializers", ".variables", ".framework", ".slim", ".ops", ".utils"]
-    }
-    | {"tf.nn.rnn_cell", "tf.contrib.rnn"}
-)
+_PARTS = """layers losses learning training regularizers initializers variables
+    framework slim ops utils metrics"""
+MODULES = {
+    *("tf", "tf.losses", "tf.layers", "tf.nn", "tf.nn.rnn_cell", "tf.train"),
+    *("tf.contrib", "tf.contrib.rnn", "contrib"),
+    *(f"contrib.{part}" for part in _PARTS.split()),
+}
 
 
 # The values of an estimator's modes.

@@ -266,6 +266,14 @@ ANCIENT = {
     "tf.initialize_variables": "tf.compat.v1.variables_initializer",
     "tf.initialize_local_variables": "tf.compat.v1.local_variables_initializer",
 }
+_INITIALIZERS = """zeros ones constant random_normal random_uniform truncated_normal
+    orthogonal variance_scaling"""
+# Those of a private module, which slim had as slim.init_ops.
+ANCIENT |= {
+    f"{module}.{name}_initializer": f"tf.compat.v1.{name}_initializer"
+    for module in ("contrib.init_ops", "tf.python.ops.init_ops")
+    for name in _INITIALIZERS.split()
+}
 # Their arguments with another name.
 KEYWORDS = {
     "tf.batch_matmul": {"adj_x": "adjoint_a", "adj_y": "adjoint_b"},

@@ -179,6 +179,19 @@ class Resolver:
             for binding in scope.assignments
         )
 
+    def find_alias(self, module: str) -> str | None:
+        """Returns the name under which the file imports a module, or None."""
+        for scope in self.list_scopes():
+            for binding in scope.assignments:
+                node = getattr(binding, "node", None)
+                if isinstance(scope, metadata.GlobalScope) and isinstance(
+                    node, cst.Import
+                ):
+                    for alias in node.names:
+                        if alias.evaluated_name == module:
+                            return alias.evaluated_alias or module
+        return None
+
     def uses_v1(self) -> bool:
         """Returns whether a name of tensorflow.compat.v1 has been resolved."""
         return any("tensorflow.compat.v1" in (n or "") for n in self._cache.values())

@@ -177,10 +177,13 @@ class Work:
         base, root = original, updated
         while isinstance(base, cst.Attribute):
             base, root = base.value, root.value
+        node: cst.BaseExpression = root
         if self.resolver.find_name(base) != "tensorflow":
-            self.leave(original, f"write {target}")
-            return updated
-        node = root
+            alias = self.resolver.find_alias("tensorflow")
+            if alias is None:
+                self.leave(original, f"write {target}")
+                return updated
+            node = cst.Name(alias)
         for part in target.split(".")[1:]:
             node = cst.Attribute(node, cst.Name(part))
         self.rewritten.add(original)

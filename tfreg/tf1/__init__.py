@@ -16,7 +16,7 @@ from tfreg.regularizers import (
     no_regularizer,
     sum_regularizer,
 )
-from tfreg.tf1 import core_layers, layers, losses, nn, rnn_cell
+from tfreg.tf1 import core_layers, layers, losses, metrics, nn, rnn_cell
 from tfreg.tf1.arg_scopes import (
     add_arg_scope,
     arg_scope,
@@ -83,6 +83,7 @@ __all__ = [
     "l2_regularizer",
     "layers",
     "losses",
+    "metrics",
     "model_variable",
     "model_variables",
     "nn",

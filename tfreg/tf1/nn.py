@@ -97,9 +97,9 @@ def lrn(
     with tf.name_scope(name or "lrn"):
         x = tf.convert_to_tensor(input)
         size = x.shape[-1]
-        near = tf.linalg.band_part(
-            tf.ones([size, size], x.dtype), depth_radius, depth_radius
-        )
+        near = tf.ones([size, size], x.dtype)
+        if depth_radius < size:
+            near = tf.linalg.band_part(near, depth_radius, depth_radius)
         squares = tf.matmul(tf.reshape(tf.square(x), [-1, size]), near)
         norm = bias + alpha * tf.reshape(squares, tf.shape(x))
         if beta not in (0.5, 0.75):

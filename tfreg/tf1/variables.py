@@ -52,6 +52,7 @@ class VariableStore(freezing.Freezable):
         self.collections = store.get_default_store()
         self.seed = self.collections.seeds.take() if seed is None else seed
         self.variables_by_name: dict[str, tf.Variable] = {}
+        self.metric_sums: dict[str, tf.Variable] = {}  # By scope and number.
 
     @property
     def variables(self) -> tuple[tf.Variable, ...]:
