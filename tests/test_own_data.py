@@ -133,7 +133,11 @@ def test_what_a_function_returns_becomes_parts(name):
         ((X, Y[:3]), r"int64 of \[3\]"),
         (X, "got a tuple|must be examples|must be a tuple"),
         ({"test": (X, Y)}, "got a dict of test"),
-        ((np.where(X == 6, np.nan, X), Y), "got NaN or infinity in row 3"),
+        ((np.where(X == 6, np.nan, X), Y), "got NaN or infinity in row 3, column 0"),
+        (
+            (pd.DataFrame(np.where(X == 7, np.inf, X), columns=["age", "b"]), Y),
+            "row 3, column `b`: fill it in",
+        ),
         ({"train": (X, Y), "test": (X, Y + 1)}, "classes from 0 to 3.*1 to 4 in test"),
         ({"train": (X, Y), "test": (X[:, :1], Y)}, "parts of several shapes"),
         ((["a"] * 40, Y), "must be examples, got object"),

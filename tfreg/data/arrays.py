@@ -8,7 +8,8 @@ The trap: a shuffle buffer has state, so that a resumed run sees another order. 
 order of an epoch doesn't depend on earlier ones.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class Split:
             float32 divided by 255. Without it uint8 are numbers like others, as ids of
             tokens.
 
+    Attributes:
+        columns: names of the columns of x, where it was a pandas frame.
+
     Raises:
         ValueError: arrays have other lengths, rows of a list have other lengths, a
             nest is empty, or no array of x is uint8 although `pixels` is True.
@@ -45,8 +49,10 @@ class Split:
     y: Any
     weights: Any = None
     pixels: bool = False
+    columns: tuple[str, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(map(str, _get_columns(self.x))))
         for name in ("x", "y", "weights"):
             value = getattr(self, name)
             if name != "weights" or value is not None:
@@ -118,6 +124,44 @@ def make_spec(shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
     kind = tf.string if dtype.kind in "OSU" else tf.as_dtype(dtype)
     return tf.TensorSpec([None, *shape], kind)
+
+
+def locate(wrong: np.ndarray, columns: Sequence[str] = (), first: int = 0) -> str:
+    """Returns the rows and columns with True in words, the first ten of each.
+
+    Args:
+        wrong: bool `[rows, ...]`.
+        columns: as for `name_columns`.
+        first: the number of the first row.
+    """
+    rows = first + np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))
+    text = _enumerate("row", rows.tolist())
+    return text if wrong.ndim == 1 else f"{text}, {name_columns(wrong, columns)}"
+
+
+def name_columns(wrong: np.ndarray, columns: Sequence[str] = ()) -> str:
+    """Returns the columns with True in words, the first ten of them.
+
+    Args:
+        wrong: bool `[rows, d1, ...]`.
+        columns: their names; (): numbers from 0.
+    """
+    places = np.argwhere(wrong.any(0)).tolist()
+    if wrong.ndim > 2:
+        return _enumerate("place", places)
+    return _enumerate(
+        "column", [f"`{columns[i]}`" if columns else i for (i,) in places]
+    )
+
+
+def _enumerate(noun: str, values: Sequence[Any]) -> str:
+    more = f" and {len(values) - 10:,} more" if len(values) > 10 else ""
+    return f"{noun}{'s' * (len(values) > 1)} {', '.join(map(str, values[:10]))}{more}"
+
+
+def _get_columns(x: Any) -> Sequence[Any]:
+    is_frame = len(getattr(x, "shape", ())) == 2 and hasattr(x, "to_numpy")
+    return x.columns if is_frame else ()
 
 
 def is_text(array: np.ndarray) -> bool:

@@ -161,10 +161,14 @@ class FinishedRun(_checks.Guide):
     def _iterate(self, x: np.ndarray, start: int) -> Iterator[Prediction]:
         classes = self.inputs.task.classes
         for first in range(start, len(x), serving.BATCH):
-            part = tf.constant(
-                np.asarray(x[first : first + serving.BATCH], self.inputs.dtype)
-            )
-            outputs = {k: v.numpy() for k, v in self._predict(part).items()}
+            part = np.asarray(x[first : first + serving.BATCH], self.inputs.dtype)
+            if (wrong := ~np.isfinite(part)).any():
+                raise data.DataError(
+                    "x must be finite, got NaN or infinity in "
+                    f"{data.arrays.locate(wrong, first=first)}: fill it in"
+                )
+            outputs = self._predict(tf.constant(part))
+            outputs = {k: v.numpy() for k, v in outputs.items()}
             labels = outputs.pop("labels", None)
             labels = np.array(classes)[labels] if classes else labels
             (values,) = outputs.values()
