@@ -73,11 +73,7 @@ class Split:
             )
 
     def __repr__(self) -> str:
-        shown = [
-            f"{name}={getattr(leaf.dtype, 'name', leaf.dtype)}{list(leaf.shape)}"
-            for name, leaf in self._get_leaves()
-        ]
-        return f"Split({', '.join(shown)}{', pixels=True' * self.pixels})"
+        return f"Split({show(self._get_batch())}{', pixels=True' * self.pixels})"
 
     def __len__(self) -> int:
         return _count(self._get_leaves()[0][1])
@@ -108,9 +104,27 @@ class Split:
         return batch[:2] if self.weights is None else batch
 
     def _get_leaves(self) -> list[tuple[str, Any]]:
-        names = ("x", "y", "weights")
-        parts = zip(names, self._get_batch(), strict=False)
-        return [leaf for name, part in parts for leaf in nests.flatten(name, part)]
+        return _flatten(self._get_batch())
+
+
+def _flatten(batch: Batch) -> list[tuple[str, Any]]:
+    parts = zip(("x", "y", "weights"), batch, strict=False)
+    return [leaf for name, part in parts for leaf in nests.flatten(name, part)]
+
+
+def show(batch: Batch, count: int | None = None) -> str:
+    """Returns the dtypes and shapes of a batch in a line, for reprs.
+
+    Args:
+        batch: nests of arrays or of their specs.
+        count: number of examples, where specs leave it open.
+    """
+    shown = []
+    for name, leaf in _flatten(batch):
+        sizes = [] if getattr(leaf.shape, "rank", 0) is None else list(leaf.shape)
+        sizes[:1] = [count if size is None else size for size in sizes[:1]]
+        shown.append(f"{name}={getattr(leaf.dtype, 'name', leaf.dtype)}{sizes}")
+    return ", ".join(shown)
 
 
 def make_spec(shape: tuple[int, ...], dtype: np.dtype) -> Any:
