@@ -746,7 +746,9 @@ def test_nan_and_infinity_are_refused(tmp_path, arrays, value, key, name):
     arrays[key].flat[3] = value  # 1e39 is infinite in float32
     write = write_idx if name == "idx" else write_npz
     sentence, _ = refusal(name, write(tmp_path, arrays))
-    assert "NaN or infinity, in float32" in sentence and f"{key} of" in sentence
+    assert f"{key} of" in sentence
+    where = "row 0, place [1, 0]: " if key[0] == "x" else "row 3: "
+    assert f"NaN or infinity, in float32, in {where}" in sentence
 
 
 def test_the_largest_float32_is_no_infinity(tmp_path, arrays):

@@ -175,6 +175,7 @@ def test_nan_in_a_batch_names_its_examples_and_is_not_applied(
     ) as info:
         made.train(0)
     check_sentence(info)
+    assert "have NaN or infinity in x, places [2, 2, 0], [2, 2, 1], " in str(info.value)
     if kind == "pipeline":
         assert "examples 1, 6 of batch 3 have NaN" in str(info.value)
     else:

@@ -202,6 +202,20 @@ def test_inputs_of_another_kind_are_refused(folder):
             run.predict(other)
 
 
+def test_nan_in_an_input_is_named_by_its_row_and_column(folder):
+    path, parts = train(folder, "classes")
+    x = np.tile(parts["x_test"], [40, 1])
+    x[[3, 1100], 2] = np.nan, np.inf
+    run = tfreg.load_run(path)
+    assert repr(run) == f"FinishedRun({str(path)!r}, MLP, classification)"
+    predicted = run.predict(x[:2])
+    assert repr(predicted) == "Prediction(values=float32[2, 3], labels=int32[2])"
+    with pytest.raises(data.DataError, match="NaN or infinity in row 3, column 2:"):
+        run.predict(x)
+    with pytest.raises(data.DataError, match="NaN or infinity in row 1100, column 2:"):
+        list(run.predict_each(x, start=4))
+
+
 def test_a_run_that_is_none_or_older_is_refused(folder, tmp_path):
     path, _ = train(folder, "classes")
     with pytest.raises(directories.DirectoryError, match="config.json must be intact"):

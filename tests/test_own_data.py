@@ -133,7 +133,11 @@ def test_what_a_function_returns_becomes_parts(name):
         ((X, Y[:3]), r"int64 of \[3\]"),
         (X, "got a tuple|must be examples|must be a tuple"),
         ({"test": (X, Y)}, "got a dict of test"),
-        ((np.where(X == 6, np.nan, X), Y), "got NaN or infinity in row 3"),
+        ((np.where(X == 6, np.nan, X), Y), "got NaN or infinity in row 3, column 0"),
+        (
+            (pd.DataFrame(np.where(X == 7, np.inf, X), columns=["age", "b"]), Y),
+            "row 3, column `b`: fill it in",
+        ),
         ({"train": (X, Y), "test": (X, Y + 1)}, "classes from 0 to 3.*1 to 4 in test"),
         ({"train": (X, Y), "test": (X[:, :1], Y)}, "parts of several shapes"),
         ((["a"] * 40, Y), "must be examples, got object"),
@@ -334,9 +338,25 @@ def test_methods_of_keras_say_what_to_call():
 def test_reprs_are_one_line():
     loop, dataset = make_loop(), data.load("mnist5k")
     assert repr(loop) == (
-        "Loop(MLP(Flatten('flatten_0'), Dense('dense_0')), "
-        "Split(x=float32[6, 2], y=int64[6]), batch_size=2, steps_per_epoch=3)"
+        "Loop(MLP, Split(x=float32[6, 2], y=int64[6]), batch_size=2, 3 steps)"
     )
+    step, model = loop.step, loop.step.model
+    assert repr(model) == "MLP(Flatten('flatten_0'), Dense('dense_0'))"
+    assert repr(tfreg.models.ResNet20(10)).count("layers)") == 1
+    tfreg.rules.apply("l2(0.1)@kernel;l1(0.1)@bias", model)
+    shown = "Step(MLP, sparse_softmax_cross_entropy, adam, 2 penalties)"
+    assert repr(step) == shown and repr(step.optimizer) == "adam(0.001)"
+    assert repr(tfreg.Trainer(loop, directory="a")) == f"Trainer({shown}, 'a', step 0)"
+    indexed = data.Indexed((np.zeros([4, 3, 3], "u1"), [0, 1, 1, 0]), pixels=True)
+    assert repr(indexed) == "Indexed(x=uint8[4, 3, 3], y=int64[4], pixels=True)"
+    batches = tf.data.Dataset.from_tensor_slices((tf.zeros([4, 2]), [1, 2, 3, 4]))
+    pipeline = data.Pipeline(lambda seed, epoch: batches.batch(3))
+    assert repr(pipeline) == "Pipeline(x=float32[None, 2], y=int32[None], 2 steps)"
+    adam = tfreg.optimizers.adam(tf.Variable(0.1))
+    groups = tfreg.optimizers.groups(
+        [("a.*", adam), ("", tf.keras.optimizers.Lion(0.125))]
+    )
+    assert repr(groups) == "groups(adam(a variable), Lion(0.125))"
     assert repr(dataset).startswith("Dataset('mnist5k', 4000/500/500 examples, Split(x")
     assert "\n" not in repr(dataset) and len(repr(dataset)) < 150
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tfreg import data
 from tfreg.data import files
+from tfreg.training import batches
 
 # NAME must be ALLOWED, got VALUE: DO THIS.
 HOUSE = re.compile(r".+ must .+, got .+: .+", re.DOTALL)
@@ -105,6 +106,22 @@ def test_a_split_of_columns_of_a_pandas_frame():
     check_sentence(info)
     both = data.Split(frame[["age", "age"]], frame["age"])
     assert both.fetch(np.array([1]))[0].tolist() == [[4, 4]]
+    assert both.columns == ("age", "age") and split.columns == ()
+
+
+def test_nonfinite_values_are_named_by_example_and_column():
+    x = np.zeros([4, 3], np.float32)
+    x[[1, 3], [0, 2]] = np.nan, -np.inf
+    y, weights = np.zeros([4, 2, 2], np.float32), np.float32([1, 2, np.inf, 0])
+    y[0, 1, 0] = np.nan
+    bad, columns = batches.find_nonfinite((x, y, weights), ("age", "b", "size"))
+    assert bad.all() and columns == "x, columns `age`, `size`; y, place [1, 0]; weights"
+    ids = tf.ragged.constant([[1.0], [], [2.0, np.nan], [3.0]])
+    bad, columns = batches.find_nonfinite(({"ids": ids, "n": np.arange(4)}, x[:, 1]))
+    assert bad.tolist() == [False, False, True, False]
+    assert columns == 'x["ids"], column 1'
+    bad, columns = batches.find_nonfinite((np.full([2, 30], np.nan), [0, 1]))
+    assert columns.endswith(" 8, 9 and 20 more")
 
 
 @pytest.mark.parametrize("make", [list, np.array, lambda v: np.array(v, object)])

@@ -25,9 +25,9 @@ SHARED = {
     "loss/regularization",
     "loss/total",
     "accuracy",
-    "regularization/dense_0/kernel/Regularizer/l2_regularizer",
-    "regularization/dense_1/kernel/Regularizer/l2_regularizer",
-    "regularization/dense_0/activity/Regularizer/l1_regularizer",
+    "penalty/dense_0/kernel/l2",
+    "penalty/dense_1/kernel/l2",
+    "penalty/dense_0/activity/l1",
 }
 
 
@@ -98,7 +98,7 @@ def test_the_terms_add_up_at_every_step(logdir, part):
     scalars = read_scalars(logdir / "penalized" / part)
     for step in STEPS:
         at = {tag: points[step] for tag, points in scalars.items()}
-        terms = [at[tag] for tag in at if tag.startswith("regularization/")]
+        terms = [at[tag] for tag in at if tag.startswith("penalty/")]
         assert len(terms) == 3 and min(terms) > 0
         # Each is rounded to float32 on its way.
         assert sum(terms) == pytest.approx(at["loss/regularization"], rel=1e-6)
@@ -110,7 +110,7 @@ def test_a_run_without_penalties_has_a_regularization_of_zero(logdir):
     scalars = read_scalars(logdir / "plain" / "train")
     assert set(scalars["loss/regularization"].values()) == {0.0}
     assert scalars["loss/total"] == scalars["loss/data"]
-    assert not [tag for tag in scalars if tag.startswith("regularization/")]
+    assert not [tag for tag in scalars if tag.startswith("penalty/")]
 
 
 def test_the_last_validation_point_is_the_result(logdir):

@@ -45,7 +45,7 @@ def hash_all(folder):
 
 
 def check_line(folder, argv):
-    """Runs a command line, and checks its end; returns the exit status."""
+    """Runs a command line, and checks its end; returns its status and last line."""
     before = hash_all(folder)
     # As Python's own, and unlike pytest's: an argument need not be UTF-8.
     shown = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
@@ -55,12 +55,12 @@ def check_line(folder, argv):
     shown.seek(0)
     err = shown.read()
     assert status in faults.STATUSES and "Traceback" not in err
+    # Before it may stand what isn't as it seems in the data.
+    last = ["", *err.splitlines()][-1]
     if status:
-        # Before it may stand what isn't as it seems in the data.
-        *_, last = err.splitlines()
         assert last.startswith("error: ") and not re.search("^error: .*\n.", err), err
     assert hash_all(folder) == before
-    return status
+    return status, last
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_fuzzed_flags(folder):
         hypothesis.assume(not any("multi_worker" in a for a in arguments))
         # Twice: the first may be the value of a flag that has none.
         argv = [*usual, *arguments, "--dry_run", "--dry_run"]
-        statuses.append(check_line(folder, argv))
+        statuses.append(check_line(folder, argv)[0])
 
     run()
     counts = {status: statuses.count(status) for status in sorted(set(statuses))}
@@ -148,17 +148,16 @@ def test_mutated_data(folder):
             name = rng.choice(sorted(idx))
             (place / name).write_bytes(mutate(idx[name], rng))
         argv = [f"--dataset={kind}", f"--data_dir={place}", "--hidden=4", "--dry_run"]
-        statuses.append(check_line(folder, argv))
+        statuses.append(check_line(folder, argv)[0])
     counts = {status: statuses.count(status) for status in sorted(set(statuses))}
     assert 3 in counts
     print(f"\n{len(statuses)} data files; how often each exit status: {counts}")
 
 
-@pytest.mark.slow
-def test_mutated_tables_and_images(folder):
+def make_tables(folder):
+    """Writes data of each kind; returns the file to damage, its flags, good bytes."""
     import tensorflow as tf
 
-    rng, statuses = random.Random(2), []
     rows = [f"{i / 7:.3f},{'uvw'[i % 3]},{i % 5},{i % 2}\n" for i in range(40)]
     table = ("a,b,c,y\n" + "".join(rows)).encode()
     pixels = np.random.default_rng(0).integers(0, 255, (12, 12, 3)).astype(np.uint8)
@@ -167,18 +166,51 @@ def test_mutated_tables_and_images(folder):
         (folder / "pets" / kind).mkdir(parents=True)
         for i in range(3):
             (folder / "pets" / kind / f"{i}.png").write_bytes(images[0])
-    small = ["--hidden=4", "--dry_run", "--strategy=one", "--compile=graph"]
-    for number in range(NUM_FILES // 2):
-        argv = [f"--data={folder / 'table.csv'}", "--target=y"]
-        (folder / "table.csv").write_bytes(mutate(table, rng))
-        if number % 2:
-            argv = [f"--data={folder / 'pets'}"]
-            damaged = mutate(images[number // 2 % 2], rng)
-            (folder / "pets" / "dog" / "1.png").write_bytes(damaged)
-        statuses.append(check_line(folder, argv + small))
+    records = folder / "rows.tfrecord"
+    with tf.io.TFRecordWriter(str(records)) as writer:
+        for i in range(40):
+            x = tf.train.FloatList(value=[i / 7, i % 5])
+            city = tf.train.BytesList(value=[b"u", b"v"][i % 2 : i % 2 + 1])
+            features = {
+                "x": tf.train.Feature(float_list=x),
+                "city": tf.train.Feature(bytes_list=city),
+                "y": tf.train.Feature(int64_list=tf.train.Int64List(value=[i % 2])),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+    spec = "--features=x:float32[2],city:string,y:int64"
+    of_records = [f"--data={records.name}", spec, "--target=y"]
+    return {
+        "table": (folder / "table.csv", ["--data=table.csv", "--target=y"], [table]),
+        "image": (folder / "pets" / "dog" / "1.png", ["--data=pets"], images),
+        "records": (records, of_records, [records.read_bytes()]),
+    }
+
+
+def is_located(message, name):
+    """Returns whether a message names the file, or a column and perhaps its row."""
+    return name in message or "`" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["table", "image", "records"])
+def test_mutated_tables_images_and_records(kind, folder):
+    place, flags, contents = make_tables(folder)[kind]
+    rng, statuses, unnamed = random.Random(2), [], set()
+    flags += ["--hidden=4", "--strategy=one", "--compile=graph"]
+    for number in range(NUM_FILES // 3):
+        content = contents[number % len(contents)]
+        place.write_bytes(mutate(content, rng) if number else content)
+        status, message = check_line(folder, [*flags, "--dry_run"])
+        statuses.append(status)
+        if status:  # So it is without --dry_run, and nothing is written either.
+            assert check_line(folder, flags) == (status, message)
+            if not is_located(message, place.name):
+                unnamed.add(message)
+    assert not unnamed
     counts = {status: statuses.count(status) for status in sorted(set(statuses))}
     assert {0, 3} <= counts.keys()
-    print(f"\n{len(statuses)} tables and images; how often each status: {counts}")
+    print(f"\n{len(statuses)} of {kind}; how often each status: {counts}")
 
 
 @pytest.mark.slow
@@ -190,7 +222,7 @@ def test_mutated_configs(folder):
         (folder / "config.json").write_bytes(content)
         # What a number became may be a network that no memory holds.
         argv = ["--config=config.json", "--dry_run", "--hidden=4", "--strategy=one"]
-        statuses.append(check_line(folder, argv))
+        statuses.append(check_line(folder, argv)[0])
     counts = {status: statuses.count(status) for status in sorted(set(statuses))}
     assert {0, 4} <= counts.keys()
     print(f"\n{len(statuses)} configs; how often each exit status: {counts}")

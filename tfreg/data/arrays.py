@@ -8,7 +8,8 @@ The trap: a shuffle buffer has state, so that a resumed run sees another order. 
 order of an epoch doesn't depend on earlier ones.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class Split:
             float32 divided by 255. Without it uint8 are numbers like others, as ids of
             tokens.
 
+    Attributes:
+        columns: names of the columns of x, where it was a pandas frame.
+
     Raises:
         ValueError: arrays have other lengths, rows of a list have other lengths, a
             nest is empty, or no array of x is uint8 although `pixels` is True.
@@ -45,8 +49,10 @@ class Split:
     y: Any
     weights: Any = None
     pixels: bool = False
+    columns: tuple[str, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(map(str, _get_columns(self.x))))
         for name in ("x", "y", "weights"):
             value = getattr(self, name)
             if name != "weights" or value is not None:
@@ -67,11 +73,7 @@ class Split:
             )
 
     def __repr__(self) -> str:
-        shown = [
-            f"{name}={getattr(leaf.dtype, 'name', leaf.dtype)}{list(leaf.shape)}"
-            for name, leaf in self._get_leaves()
-        ]
-        return f"Split({', '.join(shown)}{', pixels=True' * self.pixels})"
+        return f"Split({show(self._get_batch())}{', pixels=True' * self.pixels})"
 
     def __len__(self) -> int:
         return _count(self._get_leaves()[0][1])
@@ -102,9 +104,27 @@ class Split:
         return batch[:2] if self.weights is None else batch
 
     def _get_leaves(self) -> list[tuple[str, Any]]:
-        names = ("x", "y", "weights")
-        parts = zip(names, self._get_batch(), strict=False)
-        return [leaf for name, part in parts for leaf in nests.flatten(name, part)]
+        return _flatten(self._get_batch())
+
+
+def _flatten(batch: Batch) -> list[tuple[str, Any]]:
+    parts = zip(("x", "y", "weights"), batch, strict=False)
+    return [leaf for name, part in parts for leaf in nests.flatten(name, part)]
+
+
+def show(batch: Batch, count: int | None = None) -> str:
+    """Returns the dtypes and shapes of a batch in a line, for reprs.
+
+    Args:
+        batch: nests of arrays or of their specs.
+        count: number of examples, where specs leave it open.
+    """
+    shown = []
+    for name, leaf in _flatten(batch):
+        sizes = [] if getattr(leaf.shape, "rank", 0) is None else list(leaf.shape)
+        sizes[:1] = [count if size is None else size for size in sizes[:1]]
+        shown.append(f"{name}={getattr(leaf.dtype, 'name', leaf.dtype)}{sizes}")
+    return ", ".join(shown)
 
 
 def make_spec(shape: tuple[int, ...], dtype: np.dtype) -> Any:
@@ -118,6 +138,44 @@ def make_spec(shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
     kind = tf.string if dtype.kind in "OSU" else tf.as_dtype(dtype)
     return tf.TensorSpec([None, *shape], kind)
+
+
+def locate(wrong: np.ndarray, columns: Sequence[str] = (), first: int = 0) -> str:
+    """Returns the rows and columns with True in words, the first ten of each.
+
+    Args:
+        wrong: bool `[rows, ...]`.
+        columns: as for `name_columns`.
+        first: the number of the first row.
+    """
+    rows = first + np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))
+    text = _enumerate("row", rows.tolist())
+    return text if wrong.ndim == 1 else f"{text}, {name_columns(wrong, columns)}"
+
+
+def name_columns(wrong: np.ndarray, columns: Sequence[str] = ()) -> str:
+    """Returns the columns with True in words, the first ten of them.
+
+    Args:
+        wrong: bool `[rows, d1, ...]`.
+        columns: their names; (): numbers from 0.
+    """
+    places = np.argwhere(wrong.any(0)).tolist()
+    if wrong.ndim > 2:
+        return _enumerate("place", places)
+    return _enumerate(
+        "column", [f"`{columns[i]}`" if columns else i for (i,) in places]
+    )
+
+
+def _enumerate(noun: str, values: Sequence[Any]) -> str:
+    more = f" and {len(values) - 10:,} more" if len(values) > 10 else ""
+    return f"{noun}{'s' * (len(values) > 1)} {', '.join(map(str, values[:10]))}{more}"
+
+
+def _get_columns(x: Any) -> Sequence[Any]:
+    is_frame = len(getattr(x, "shape", ())) == 2 and hasattr(x, "to_numpy")
+    return x.columns if is_frame else ()
 
 
 def is_text(array: np.ndarray) -> bool:

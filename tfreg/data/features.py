@@ -136,7 +136,7 @@ def _locate(path: str, spec: Spec, first: int, error: Any) -> files.DataError:
     except tf.errors.OpError as found:
         error = found
     # The stack of the graph may stand before the reason.
-    reasons = re.findall(r"(?:Key|Feature): .*|corrupted .*", error.message)
+    reasons = re.findall(r"(?:Key|Feature): .*|corrupted record[^;[]*", error.message)
     text = " ".join((reasons or [error.message])[0].split())[:200]
     return files.DataError(
         f"record {number} of {os.fsdecode(path)!r} must hold the features, got {text}: "

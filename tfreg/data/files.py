@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from tfreg import _checks
-from tfreg.data.arrays import Dataset, Split, permute
+from tfreg.data.arrays import Dataset, Split, locate, permute
 
 NAMES = ("mnist5k", "mnist", "fashion_mnist", "idx", "npz")
 LIMIT = 8 * 2**30  # Bytes of all arrays of a data set, in memory.
@@ -245,7 +245,8 @@ def _convert(key: str, values: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             values = values.astype(np.float32)
         if not np.isfinite([values.min(), values.max()]).all():
-            raise ValueError("NaN or infinity, in float32")
+            where = locate(~np.isfinite(values))
+            raise ValueError(f"NaN or infinity, in float32, in {where}")
     return np.ascontiguousarray(values)
 
 

@@ -78,6 +78,10 @@ class Indexed:
                 )
         self._readers = [_make_reader(*part, self.threads) for part in parts]
 
+    def __repr__(self) -> str:
+        shown = arrays.show(self.spec, len(self))
+        return f"Indexed({shown}{', pixels=True' * self.pixels})"
+
     def __len__(self) -> int:
         return self._sizes[0][1]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tfreg import _checks
-from tfreg.data import files
+from tfreg.data import arrays, files
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,6 +52,9 @@ class Pipeline:
         _check_spec(self.spec)
         self.steps = _count_steps(int(dataset.cardinality()), steps)
         _check_repeatable(dataset, self._make(0, 0))
+
+    def __repr__(self) -> str:
+        return f"Pipeline({arrays.show(self.spec)}, {self.steps} steps)"
 
     def open(self, seed: int, epoch: int, start: int = 0) -> "tf.data.Dataset":
         """Returns the batches of an epoch from one of them on.

@@ -7,7 +7,7 @@ The trap: parts that a function draws anew at each call. Examples without parts 
 divided by the run's seed of the split, as a table is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,7 +92,8 @@ def _read(name: str, value: Any, keeps_ids: bool) -> _Examples:
         raise _refuse(name, f"a {type(value).__name__}")
     if isinstance(value[0], Mapping | tuple) or isinstance(value[1], Mapping | tuple):
         raise _refuse(name, "several arrays as x or y")
-    x = arrays.Split(value[0], np.zeros(len(value[0]))).x
+    inputs = arrays.Split(value[0], np.zeros(len(value[0])))
+    x = inputs.x
     y = np.asanyarray(value[1])
     if x.dtype.kind not in "biuf" or y.shape[:1] != x.shape[:1] or not len(x):
         got = f"{x.dtype} of {list(x.shape)} and {y.dtype} of {list(y.shape)}"
@@ -106,18 +107,20 @@ def _read(name: str, value: Any, keeps_ids: bool) -> _Examples:
     if x.dtype != np.uint8:
         is_id = keeps_ids and x.dtype.kind in "iu"
         x = x.astype(np.int32 if is_id else np.float32)
-    _check_finite(name, "x", x)
+    _check_finite(name, "x", x, inputs.columns)
     is_uint8 = x.dtype == np.uint8
     weights = value[2] if len(value) == 3 else None
     return _Examples(x, y, weights, is_uint8 if pixels is None else bool(pixels))
 
 
-def _check_finite(name: str, part: str, values: np.ndarray) -> None:
-    wrong = ~np.isfinite(values.reshape(len(values), -1)).all(1)
+def _check_finite(
+    name: str, part: str, values: np.ndarray, columns: Sequence[str] = ()
+) -> None:
+    wrong = ~np.isfinite(values)
     if wrong.any():
         raise files.DataError(
-            f"{part} of {name} must be finite, got NaN or infinity in row "
-            f"{int(np.argmax(wrong))}: fill it in, or leave the row out"
+            f"{part} of {name} must be finite, got NaN or infinity in "
+            f"{arrays.locate(wrong, columns)}: fill it in, or leave the row out"
         )
 
 

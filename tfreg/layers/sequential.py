@@ -47,6 +47,7 @@ class Sequential(freezing.Freezable):
             each.__name__ if inspect.isfunction(each) else repr(each)
             for each in self.layers
         )
+        members = members if len(members) < 80 else f"{len(self.layers)} layers"
         return f"{type(self).__name__}({members})"
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -51,6 +51,10 @@ class KerasOptimizer(tf.Module):
         self.step = optimizer.iterations.value
         self.slots = [v.value for v in optimizer.variables]
 
+    def __repr__(self) -> str:
+        is_float = isinstance(self.rate, float)
+        return f"{self.name}({self.rate if is_float else type(self.rate).__name__})"
+
     def learning_rate(self) -> tf.Tensor:
         """Returns the learning rate of the next update, a float32 scalar."""
         return tf.cast(self._optimizer[0].learning_rate, tf.float32)

@@ -140,6 +140,9 @@ class Groups(tf.Module):
         # Of each variable by its reference, its group's number.
         self._places: dict[Any, int] = {}
 
+    def __repr__(self) -> str:
+        return f"groups({', '.join(map(repr, self.members))})"
+
     def assign(self, names: Mapping[str, tf.Variable]) -> None:
         """Finds the group of each variable.
 

@@ -80,6 +80,10 @@ class Optimizer(tf.Module):
         self.step = make_step()
         self._clock: tuple = (self.step,)  # In a tuple it isn't saved again.
 
+    def __repr__(self) -> str:
+        rate = "a variable" if isinstance(self.rate, tf.Variable) else self.rate
+        return f"{self.name}({f'{rate:g}' if isinstance(rate, float) else rate})"
+
     @scopes.do_not_convert
     def learning_rate(self) -> tf.Tensor:
         """Returns the learning rate of the next update, a float32 scalar."""

@@ -99,7 +99,7 @@ class Events:
         """
         with self._write_to(name, step):
             for tag, value in values.items():
-                tf.summary.scalar(tag, value)
+                tf.summary.scalar(_shorten(tag), value)
 
     def write_image(self, step: int, tag: str, image: Any) -> None:
         """Writes one image, `[height, width, channels]`."""
@@ -137,6 +137,15 @@ class Events:
             for name in self._writers:
                 for path in (self._directory / name).glob("*tfevents*"):
                     files.sync(path)
+
+
+def _shorten(tag: str) -> str:
+    """Returns `penalty/dense_0/kernel/l2` for the name that contrib gives this term."""
+    if not tag.startswith("regularization/"):
+        return tag
+    name, found, kind = tag.partition("/Regularizer/")
+    name = name.replace("regularization", "penalty", 1)
+    return f"{name}/{kind.replace('_regularizer', '')}" if found else name
 
 
 def _wait_for_later_name(directory: pathlib.Path) -> None:

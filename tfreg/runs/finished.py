@@ -42,6 +42,11 @@ class Prediction:
     values: np.ndarray
     labels: np.ndarray | None
 
+    def __repr__(self) -> str:
+        values, labels = self.values, self.labels
+        shown = "" if labels is None else f", labels={labels.dtype}{list(labels.shape)}"
+        return f"Prediction(values={values.dtype}{list(values.shape)}{shown})"
+
 
 def load_run(path: str | os.PathLike) -> "FinishedRun":
     """Returns the model of a run's directory, with its final weights.
@@ -101,7 +106,8 @@ class FinishedRun(_checks.Guide):
         self._predict = tf.function(self._compute, [spec])
 
     def __repr__(self) -> str:
-        return f"FinishedRun({str(self.path)!r}, {self.model!r})"
+        kind, task = type(self.model).__name__, self.inputs.task.kind
+        return f"FinishedRun({str(self.path)!r}, {kind}, {task})"
 
     def _compute(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return serving.compute(self._run.loop.step, self.inputs, x)
@@ -161,10 +167,14 @@ class FinishedRun(_checks.Guide):
     def _iterate(self, x: np.ndarray, start: int) -> Iterator[Prediction]:
         classes = self.inputs.task.classes
         for first in range(start, len(x), serving.BATCH):
-            part = tf.constant(
-                np.asarray(x[first : first + serving.BATCH], self.inputs.dtype)
-            )
-            outputs = {k: v.numpy() for k, v in self._predict(part).items()}
+            part = np.asarray(x[first : first + serving.BATCH], self.inputs.dtype)
+            if (wrong := ~np.isfinite(part)).any():
+                raise data.DataError(
+                    "x must be finite, got NaN or infinity in "
+                    f"{data.arrays.locate(wrong, first=first)}: fill it in"
+                )
+            outputs = self._predict(tf.constant(part))
+            outputs = {k: v.numpy() for k, v in outputs.items()}
             labels = outputs.pop("labels", None)
             labels = np.array(classes)[labels] if classes else labels
             (values,) = outputs.values()

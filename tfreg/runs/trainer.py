@@ -105,6 +105,9 @@ class Trainer(_checks.Guide):
         self._saved = history.Saved(str(checkpoint_every))
         self._started = time.perf_counter() if started is None else started
 
+    def __repr__(self) -> str:
+        return f"Trainer({self.loop.step}, '{self.directory}', step {self.num_steps})"
+
     @property
     def num_steps(self) -> int:
         """Number of updates so far."""
@@ -164,9 +167,8 @@ class Trainer(_checks.Guide):
         The best weights are averages already.
         """
         with contextlib.ExitStack() as stack:
-            if not self._is_final:
-                for average in self.loop.step.list_averages():
-                    stack.enter_context(average.applied())
+            for average in [] if self._is_final else self.loop.step.list_averages():
+                stack.enter_context(average.applied())
             yield
 
     def evaluate(self, source: Any) -> reports.Report:

@@ -8,11 +8,14 @@ The trap: code that counts or cuts the one tensor x, and fails for a dict of inp
 RaggedTensor.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfreg.collections import scopes
+from tfreg.data import arrays, nests
 
 
 class Batch(NamedTuple):
@@ -57,3 +60,29 @@ def scale_pixels(x: tf.Tensor, pixels: bool) -> tf.Tensor:
     """Returns uint8 pixels as float32 in [0, 1], where x are pixels."""
     is_pixels = pixels and x.dtype == tf.uint8
     return tf.cast(x, tf.float32) / 255.0 if is_pixels else x
+
+
+def find_nonfinite(batch: tuple, columns: Sequence[str] = ()) -> tuple[np.ndarray, str]:
+    """Returns which examples have NaN or infinite values, and in which columns.
+
+    Args:
+        batch: (x, y) or (x, y, weights), nests of tensors.
+        columns: names of the columns of x, if they have any.
+
+    Returns:
+        Bools `[batch]`, and the columns in words.
+    """
+    bad, texts = np.zeros(int(count_rows(batch)), bool), []
+    for part, nest in zip(("x", "y", "weights"), batch, strict=False):
+        for path, leaf in nests.flatten(part, nest):
+            is_ragged = isinstance(leaf, tf.RaggedTensor)
+            values = np.asarray(leaf.to_tensor() if is_ragged else leaf)
+            if values.dtype.kind != "f":
+                continue
+            wrong = ~np.isfinite(values)
+            if wrong.any():
+                bad |= wrong.reshape(len(bad), -1).any(1)
+                named = columns if path == "x" else ()
+                places = arrays.name_columns(wrong, named) if wrong.ndim > 1 else ""
+                texts.append(f"{path}, {places}".removesuffix(", "))
+    return bad, "; ".join(texts)

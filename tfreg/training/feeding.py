@@ -322,15 +322,12 @@ class Feed:
             first, stop = self._cut_batch(call.size)
             where = "examples {}"
         batch, numbers = take(source, tf.constant(i), first, stop)
-        bad = np.zeros(int(numbers.shape[0]), bool)
-        for leaf in tf.nest.flatten(batch, expand_composites=True):
-            values = np.asarray(leaf)
-            if values.dtype.kind == "f" and values.shape[:1] == bad.shape:
-                bad |= ~np.isfinite(values.reshape(len(bad), -1)).all(1)
+        columns = getattr(self.source, "columns", ())
+        bad, parts = batches.find_nonfinite(batch, columns)
         if not bad.any():
             return ""
         names = ", ".join(map(str, np.asarray(numbers)[bad][:10]))
-        return f"{where.format(names)} have NaN or infinite values: leave them out"
+        return f"{where.format(names)} have NaN or infinity in {parts}: leave them out"
 
 
 @dataclasses.dataclass(frozen=True)

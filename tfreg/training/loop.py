@@ -69,8 +69,8 @@ class Loop(_checks.Guide):
     """
 
     def __repr__(self) -> str:
-        size = f"batch_size={self.batch_size}, steps_per_epoch={self.steps_per_epoch}"
-        return f"Loop({self.step.model!r}, {self.source!r}, {size})"
+        kind, size = type(self.step.model).__name__, f"batch_size={self.batch_size}"
+        return f"Loop({kind}, {self.source!r}, {size}, {self.steps_per_epoch} steps)"
 
     def __init__(
         self,

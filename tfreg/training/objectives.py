@@ -71,6 +71,12 @@ class Objective:
             for name, weight in weights.items()
         }
 
+    def __str__(self) -> str:
+        if len(self._losses) != 1:
+            return f"{len(self._losses)} losses" if self._losses else "compute_loss"
+        (loss,) = flatten(self._nest).values()
+        return str(getattr(loss, "__name__", type(loss).__name__))
+
     @property
     def names(self) -> list[str]:
         """The names of the losses, in order."""

@@ -113,6 +113,9 @@ class Step(_checks.Guide):
         self._held: set[int] = set()  # Variables that groups have frozen.
         self._pass = _Pass()
 
+    def __repr__(self) -> str:
+        return f"Step({type(self.model).__name__}, {self.objective}, {self.updater})"
+
     def list_averages(self) -> list[hooks.Ema]:
         """Returns the averages of the weights among the hooks."""
         return [hook for hook in self.updater.after if isinstance(hook, hooks.Ema)]
@@ -302,7 +305,8 @@ class Step(_checks.Guide):
                 microbatches=self.accumulate,
                 global_count=counts[1],
             )
-            total = self._scale(parts.without_terms)
+            scale, total = self.loss_scale, parts.without_terms
+            total = total if scale is None else scale.multiply(total)
         grads = tape.gradient(total, self.adapted.trainable_variables)
         if not self.optimizer.takes_rows:
             grads = gradients.make_dense(grads)
@@ -329,9 +333,6 @@ class Step(_checks.Guide):
         watched = [v for v in tape.watched_variables() if not regularizers.is_scale(v)]
         self.adapted.check_watched(watched, self.frozen)
 
-    def _scale(self, total: tf.Tensor) -> tf.Tensor:
-        return total if self.loss_scale is None else self.loss_scale.multiply(total)
-
     @contextlib.contextmanager
     def _scope(
         self, batch: batches.Batch, first: Any, microbatch: int
@@ -339,8 +340,7 @@ class Step(_checks.Guide):
         examples = None if first is None else (first, batches.count_rows(batch.x))
         # Without its place each microbatch has a seed that is far from the others.
         seed = self.seed + (2**32 * microbatch if first is None else 0)
-        scope = scopes.step_scope(self.optimizer.step, seed, examples)
-        with scope, decays.applying():
+        with scopes.step_scope(self.optimizer.step, seed, examples), decays.applying():
             yield
 
     def _make_key(self, microbatch: int) -> tf.Tensor | None:

@@ -71,6 +71,10 @@ class Updater:
             self._named = trained, self.adapted.by_path(trained)
         return self._named[1]
 
+    def __str__(self) -> str:
+        count = len(self.get_model().get_terms())
+        return f"{self.optimizer.name}, {count} penalt{'y' if count == 1 else 'ies'}"
+
     def get_model(self) -> ownership.Model:
         """Returns the model's parts and terms."""
         return ownership.Model(self.adapted.model, keras=True)
