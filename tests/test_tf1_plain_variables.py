@@ -78,6 +78,17 @@ def test_plain_variables_are_numbered_as_in_tf1():
     assert net() == net() == expected
 
 
+@pytest.mark.parametrize("trainable", ["a name", "", 0, 1])
+def test_anything_says_whether_a_variable_is_trained(trainable):
+    with tf1_originals.graph() as graph:
+        v1.Variable(0.0, trainable)
+        expected = len(graph.get_collection(v1.GraphKeys.TRAINABLE_VARIABLES))
+    net = tf1.Model(lambda: tf1.Variable(0.0, trainable) + 0.0)
+    net()
+    assert len(net.trainable_variables) == expected
+    assert tf1.Variable(0.0, trainable).trainable == bool(expected)
+
+
 def test_a_plain_variable_outside_a_pass_is_new():
     one, other = (tf1.Variable(lambda: tf.ones([2]), False, name="a") for _ in "ab")
     assert one is not other and not one.trainable

@@ -38,7 +38,8 @@ def Variable(  # noqa: N802
 
     Args:
         initial_value: anything that converts to a tensor, or a function of nothing.
-        trainable: whether the variable is trained.
+        trainable: whether the variable is trained. As in TF1, any text is true, such as
+            a name that was meant to be the name.
         collections: keys that a new variable is added to; None: GLOBAL_VARIABLES.
         name: in the variable scope, with a number if the pass has it already; None:
             Variable. A `tf.name_scope` isn't part of it.
@@ -50,6 +51,7 @@ def Variable(  # noqa: N802
 
     Source: `tf.compat.v1.Variable`.
     """
+    trainable = bool(trainable)
     if not callable(initial_value):
         initial_value = tf.convert_to_tensor(initial_value, dtype)
     if variable_scopes.find_pass() is None:
