@@ -80,9 +80,9 @@ def test_plain_variables_are_numbered_as_in_tf1():
 
 @pytest.mark.parametrize("trainable", ["a name", "", 0, 1])
 def test_anything_says_whether_a_variable_is_trained(trainable):
-    with tf1_originals.graph() as graph:
+    with tf1_originals.graph():
         v1.Variable(0.0, trainable)
-        expected = len(graph.get_collection(v1.GraphKeys.TRAINABLE_VARIABLES))
+        expected = len(v1.trainable_variables())
     net = tf1.Model(lambda: tf1.Variable(0.0, trainable) + 0.0)
     net()
     assert len(net.trainable_variables) == expected
