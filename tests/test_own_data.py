@@ -76,7 +76,9 @@ def test_a_run_on_a_function_names_its_classes_and_its_source(folder, capsys):
         (["--data=NAME:nothing"], "data must name a function of its module"),
         (["--data=absent:load"], "must name a module that can be imported"),
         (["--data=NAME:load", "--target=y"], "target must not be used with a functi"),
-        (["--data=x.npz"], "data must be a folder of images, module:function, or"),
+        (["--data=x.h5"], "data must be a folder of images, module:function, or"),
+        (["--data=x.npz", "--target=y"], "arrays must be dataset='npz' without tar"),
+        (["--data=absent.npz"], "absent.npz"),
     ],
 )
 def test_a_function_that_cannot_be_used_is_one_sentence(flags, message, folder, capsys):
