@@ -181,7 +181,9 @@ class Work:
         if self.resolver.find_name(base) != "tensorflow":
             alias = self.resolver.find_alias("tensorflow")
             if alias is None:
-                self.leave(original, f"write {target}")
+                name = self.resolver.resolve(original) or ""
+                fails = not name.startswith("tf.python.")  # Private, and still there.
+                self.leave(original, f"write {target}", fails_at_import=fails)
                 return updated
             node = cst.Name(alias)
         for part in target.split(".")[1:]:
