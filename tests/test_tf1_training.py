@@ -113,9 +113,10 @@ def check(net, losses, truth, batches):
         penalties = tf1.losses.get_regularization_losses()
     np.testing.assert_allclose(penalties, truth.penalties, rtol=1e-6)
     for name, value in truth.final.items():
-        # Where a weight goes through zero its digits are those of the others.
+        # Where a weight goes through zero its digits are those of the others; and with
+        # oneDNN a graph of TF1 fuses what then adds up in another order.
         np.testing.assert_allclose(
-            net.variables_by_name[name], value, rtol=1e-6, atol=2e-7
+            net.variables_by_name[name], value, rtol=1e-6, atol=5e-7
         )
 
 
