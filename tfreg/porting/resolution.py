@@ -172,25 +172,21 @@ class Resolver:
 
     def imports(self, *wanted: str) -> bool:
         """Returns whether the file imports any of some full names."""
-        return any(
-            isinstance(binding, metadata.ImportAssignment)
-            and resolve_import(binding.node, binding.name) in wanted
-            for scope in self.list_scopes()
-            for binding in scope.assignments
-        )
+        return any(name in wanted for _, name in self._list_imports())
 
     def find_alias(self, module: str) -> str | None:
-        """Returns the name under which the file imports a module, or None."""
+        """Returns the global name under which the file imports a module, or None."""
+        for binding, name in self._list_imports():
+            if name == module and isinstance(binding.scope, metadata.GlobalScope):
+                return binding.name
+        return None
+
+    def _list_imports(self) -> Iterator[tuple[metadata.ImportAssignment, str | None]]:
+        """Yields what the imports of all scopes bind, and its full name."""
         for scope in self.list_scopes():
             for binding in scope.assignments:
-                node = getattr(binding, "node", None)
-                if isinstance(scope, metadata.GlobalScope) and isinstance(
-                    node, cst.Import
-                ):
-                    for alias in node.names:
-                        if alias.evaluated_name == module:
-                            return alias.evaluated_alias or module
-        return None
+                if isinstance(binding, metadata.ImportAssignment):
+                    yield binding, resolve_import(binding.node, binding.name)
 
     def uses_v1(self) -> bool:
         """Returns whether a name of tensorflow.compat.v1 has been resolved."""

@@ -76,7 +76,7 @@ def build(
         train_step = step.Step(
             model,
             named.make_loss(settings, dataset),
-            _make_optimizer(settings, len(dataset.train)),
+            _make_optimizer(settings, -(-len(dataset.train) // batch_size)),
             settings.clip_norm,
             settings.seed,
             settings.accumulate,
@@ -194,11 +194,10 @@ def make_model(settings: config.Config, dataset: data.Dataset) -> tf.Module:
     return models.CNN(num_outputs, activation, settings.dropout, seed=settings.seed)
 
 
-def _make_optimizer(settings: config.Config, num_examples: int) -> Any:
+def _make_optimizer(settings: config.Config, steps_per_epoch: int) -> Any:
     if calls.is_keras(settings.optimizer):
         return named.make_optimizer(settings.optimizer, settings)
-    batch_size = min(settings.batch_size, num_examples)
-    num_steps = -(-num_examples // batch_size) * settings.epochs
+    num_steps = steps_per_epoch * settings.epochs
     make = getattr(optimizers, settings.optimizer)
     if "(" in settings.schedule:
         return make(rules.make_schedule(settings.schedule))

@@ -76,10 +76,7 @@ def _weigh(values: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _align(labels: Any, predictions: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns both in one shape; either may have a last dimension of 1 more."""
-    labels, predictions = (
-        tf.convert_to_tensor(labels),
-        tf.convert_to_tensor(predictions),
-    )
+    labels, predictions = map(tf.convert_to_tensor, (labels, predictions))
     ranks = labels.shape.rank, predictions.shape.rank
     if ranks[0] == ranks[1] + 1 and labels.shape[-1] == 1:
         labels = tf.squeeze(labels, -1)
@@ -93,10 +90,12 @@ def _align(labels: Any, predictions: Any) -> tuple[tf.Tensor, tf.Tensor]:
     return labels, predictions
 
 
-def _average(name: str | None, default_name: str, values: Any, weights: Any) -> Any:
+def _average(name: str | None, default_name: str, values: Any, weights: Any) -> Pair:
+    """Returns the weighted mean of all values so far, twice."""
     values, weights = _weigh(values, weights)
     sums = tf.reduce_sum(values * weights), tf.reduce_sum(weights)
-    return tf.math.divide_no_nan(*_accumulate(name, default_name, *sums))
+    value = tf.math.divide_no_nan(*_accumulate(name, default_name, *sums))
+    return value, value
 
 
 def mean(values: Any, weights: Any = None, name: str | None = None) -> Pair:
@@ -113,8 +112,7 @@ def mean(values: Any, weights: Any = None, name: str | None = None) -> Pair:
 
     Source: `tf.compat.v1.metrics.mean`, `tf.contrib.metrics.streaming_mean`.
     """
-    value = _average(name, "mean", values, weights)
-    return value, value
+    return _average(name, "mean", values, weights)
 
 
 def accuracy(
@@ -135,8 +133,7 @@ def accuracy(
     """
     labels, predictions = _align(labels, predictions)
     correct = tf.equal(labels, tf.cast(predictions, labels.dtype))
-    value = _average(name, "accuracy", correct, weights)
-    return value, value
+    return _average(name, "accuracy", correct, weights)
 
 
 def _compute_error(labels: Any, predictions: Any) -> tf.Tensor:
@@ -152,8 +149,7 @@ def mean_absolute_error(
     Source: `tf.compat.v1.metrics.mean_absolute_error`.
     """
     errors = tf.abs(_compute_error(labels, predictions))
-    value = _average(name, "mean_absolute_error", errors, weights)
-    return value, value
+    return _average(name, "mean_absolute_error", errors, weights)
 
 
 def mean_squared_error(
@@ -164,8 +160,7 @@ def mean_squared_error(
     Source: `tf.compat.v1.metrics.mean_squared_error`.
     """
     errors = tf.square(_compute_error(labels, predictions))
-    value = _average(name, "mean_squared_error", errors, weights)
-    return value, value
+    return _average(name, "mean_squared_error", errors, weights)
 
 
 def root_mean_squared_error(
@@ -176,7 +171,7 @@ def root_mean_squared_error(
     Source: `tf.compat.v1.metrics.root_mean_squared_error`.
     """
     errors = tf.square(_compute_error(labels, predictions))
-    value = tf.sqrt(_average(name, "root_mean_squared_error", errors, weights))
+    value = tf.sqrt(_average(name, "root_mean_squared_error", errors, weights)[0])
     return value, value
 
 
@@ -185,11 +180,9 @@ def _compute_rate(
 ) -> Pair:
     """Returns the fraction of `labels` where `predictions` are true as well."""
     labels, predictions = _align(labels, predictions)
-    labels = tf.cast(labels, tf.bool)
-    both, weights = _weigh(labels & tf.cast(predictions, tf.bool), weights)
-    sums = tf.reduce_sum(both * weights), tf.reduce_sum(tf.where(labels, weights, 0.0))
-    value = tf.math.divide_no_nan(*_accumulate(name, default_name, *sums))
-    return value, value
+    labels, predictions = tf.cast(labels, tf.bool), tf.cast(predictions, tf.bool)
+    _, weights = _weigh(labels, weights)
+    return _average(name, default_name, predictions, tf.where(labels, weights, 0.0))
 
 
 def precision(
