@@ -106,17 +106,16 @@ def start(net, initial, batches):
         net.variables_by_name[name].assign(value)
 
 
-def check(net, losses, truth, batches):
+def check(net, losses, truth, batches, atol=2e-7):
     np.testing.assert_allclose(losses, truth.losses, rtol=1e-6)
     with tfreg.step_scope():
         net(batches[0][0], batches[1][0])
         penalties = tf1.losses.get_regularization_losses()
     np.testing.assert_allclose(penalties, truth.penalties, rtol=1e-6)
     for name, value in truth.final.items():
-        # Where a weight goes through zero its digits are those of the others; and with
-        # oneDNN a graph of TF1 fuses what then adds up in another order.
+        # Where a weight goes through zero its digits are those of the others.
         np.testing.assert_allclose(
-            net.variables_by_name[name], value, rtol=1e-6, atol=5e-7
+            net.variables_by_name[name], value, rtol=1e-6, atol=atol
         )
 
 
@@ -179,7 +178,9 @@ def test_twenty_steps_are_those_of_slim(
                 step = tf1.create_train_op(net, make_optimizer(), **arguments)
             run = wrap(step) if "replicas" not in mode else share(strategy, step)
             pairs = zip(*map(tf.constant, batches), strict=True)
-            check(net, [run(x, y) for x, y in pairs], truth, batches)
+            # oneDNN adds up the halves of a batch in another order.
+            atol = 5e-7 if "replicas" in mode else 2e-7
+            check(net, [run(x, y) for x, y in pairs], truth, batches, atol)
             steps = tf1.get_or_create_global_step()
             assert int(steps.numpy()) == truth.steps == 20
 
